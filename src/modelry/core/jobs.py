@@ -1,0 +1,62 @@
+"""The kinds of jobs and their parameters: what the web accepts and the runner is given."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from modelry.core.errors import InvalidParameter
+from modelry.core.recipes import get_recipe
+
+#: Every kind a user may ask for through `POST /api/v1/jobs`; imports come through `POST /api/v1/datasets`.
+USER_KINDS = ("train", "sleep")
+
+
+class TrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`train`: learn a model from a data set."""
+
+    recipe: str
+    #: Complete and checked by the recipe's card.
+    params: dict[str, Any]
+    #: Name of the model the version will belong to.
+    model: str
+    #: Seconds between checkpoints, or steps where that is given (tests do).
+    checkpoint_s: float = 10.0
+    checkpoint_steps: int | None = None
+
+
+class ImportParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`import-data`: turn uploaded files, a server folder or a built-in into a data set version."""
+
+    #: Name of the data set.
+    dataset: str
+    source: Literal["upload", "path", "builtin"]
+    #: For `path`: the folder or file on the server; for `builtin`: its name (`digits`).
+    location: str = ""
+    #: The column or array to predict; for CSV and for npz files with unusual names.
+    target: str | None = None
+    #: Where labels of images come from: the folder's name, or the file's name before the first '_' or '-'.
+    labels_from: Literal["auto", "folder", "file"] = "auto"
+    #: Share of the rows that become the test split where the source has none.
+    test_share: float = 0.2
+
+
+class SleepParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`sleep`: count steps and do nothing else; it shows that jobs survive."""
+
+    steps: int = 10
+    step_s: float = 0.1
+    #: Steps between checkpoints.
+    checkpoint_steps: int = 1
+
+
+def check_train_params(recipe: str, given: dict[str, Any], preset: str | None) -> dict[str, Any]:
+    """The recipe's complete parameters: defaults, then the preset, then what was given."""
+    card = get_recipe(recipe)
+    if preset is None:
+        return card.check(given)
+    if preset not in card.presets:
+        known = " or ".join(f"'{name}'" for name in card.presets)
+        raise InvalidParameter(name="preset", value=preset, expected=known)
+    return card.check({**card.presets[preset], **given})

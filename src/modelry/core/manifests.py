@@ -1,0 +1,158 @@
+"""What `dataset.json` and `model.json` say: the formats both sides and other people's programs read.
+
+Every format carries `format_version`; `read_dataset` and `read_model` refuse a newer major version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from modelry.core.errors import FormatTooNew
+
+DATASET_FORMAT = 1
+MODEL_FORMAT = 1
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a data set.
+
+    `kind`: `tensor` (fixed-shape numbers), `image` (encoded bytes of one fixed size), `label` (an index into
+    `labels`), `number`, `category` or `text`.
+    """
+
+    kind: str
+    #: numpy's name of the element type: `uint8`, `float32`, `int64`, `string`, `bytes`.
+    dtype: str
+    #: Without the row dimension; `[28, 28, 1]` for a grey image.
+    shape: list[int] = []
+    #: The names of the classes, for `label` only.
+    labels: list[str] | None = None
+    #: Multiply stored values by this to get what a network sees (1/255 for bytes).
+    scale: float = 1.0
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a data set: its rows and the Parquet shards that hold them, in order."""
+
+    rows: int
+    files: list[str]
+
+
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`dataset.json`."""
+
+    format_version: int = DATASET_FORMAT
+    features: dict[str, Feature]
+    #: The feature to be predicted, if the data set has one.
+    target: str | None
+    splits: dict[str, Split]
+    #: Per feature: minimum, maximum, mean, std, or counts per label or category.
+    statistics: dict[str, dict[str, Any]]
+    #: A few rows a person can read; images as small PNG data URLs.
+    preview: list[dict[str, Any]]
+    #: SHA-256 over features and content, independent of shard sizes and file names.
+    fingerprint: str
+    #: Where it came from: reader, file names, options.
+    source: dict[str, Any]
+    licence: str | None = None
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's input or output; a `None` dimension is free, the first is the batch."""
+
+    name: str
+    #: numpy's name: `float32`.
+    dtype: str
+    shape: list[int | None]
+
+
+class ImageInput(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
+    """How encoded image bytes become the model's tensor input."""
+
+    height: int
+    width: int
+    #: 1 (grey) or 3 (red, green, blue); the last dimension of the picture.
+    channels: int
+    scale: float
+    #: The tensor input this fills.
+    input: str
+    #: The tensor's shape without the batch: `[28, 28, 1]` or, for a sequence of rows, `[28, 28]`.
+    shape: list[int]
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """The trainable family a model came from, and every parameter it was built with."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """How a converted form was compared with the original, on real samples."""
+
+    #: Largest absolute difference of any output value.
+    max_difference: float
+    tolerance: float
+    samples: int
+    batch_sizes: list[int]
+    #: Rows whose best class differs where the two best are further apart than the tolerance: 0 or refused.
+    disagreements: int
+    #: Rows a second of this form at the largest batch, and of the original beside it.
+    rows_per_s: float
+    original_rows_per_s: float
+
+
+class RuntimeForm(msgspec.Struct, frozen=True, kw_only=True):
+    """One servable form of the model."""
+
+    #: The form's main file in the package.
+    file: str
+    verification: Verification
+
+
+class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`model.json`."""
+
+    format_version: int = MODEL_FORMAT
+    #: Hugging Face's task names: `image-classification`, `sequence-classification`.
+    task: str
+    framework: str = "pytorch"
+    recipe: Recipe | None
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    labels: list[str]
+    #: How media (image bytes) reach the tensor input; None where only tensors are taken.
+    media: ImageInput | None
+    #: On the test split: accuracy, per class precision and recall, the confusion matrix.
+    metrics: dict[str, Any]
+    #: Job, code, data version, environment, seed, threads.
+    lineage: dict[str, Any]
+    privacy: dict[str, Any] | None = None
+    #: Runtime name → form: `onnxruntime`.
+    runtimes: dict[str, RuntimeForm]
+    #: Every other file of the package: path → SHA-256.
+    files: dict[str, str]
+
+
+def read_dataset(data: bytes) -> DatasetManifest:
+    """Parses `dataset.json`; raises `FormatTooNew` for a later format."""
+    _check_version("dataset.json", data, DATASET_FORMAT)
+    return msgspec.json.decode(data, type=DatasetManifest)
+
+
+def read_model(data: bytes) -> ModelManifest:
+    """Parses `model.json`; raises `FormatTooNew` for a later format."""
+    _check_version("model.json", data, MODEL_FORMAT)
+    return msgspec.json.decode(data, type=ModelManifest)
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def _check_version(file: str, data: bytes, known: int) -> None:
+    version = msgspec.json.decode(data, type=_Version).format_version
+    if version > known:
+        raise FormatTooNew(file=file, version=version, known=known)

@@ -1,0 +1,147 @@
+"""What a recipe tells the world before any training library is loaded: its name, parameters and their bounds.
+
+The network itself is built by the function that `RecipeCard.implementation` names; only workers import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelry.core.errors import InvalidParameter, UnknownParameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """One bounded parameter; values of other types are refused, texts from a command line are read."""
+
+    name: str
+    #: `int`, `float`, `bool`, `str` or `ints` (a list of whole numbers).
+    type: str
+    default: Any
+    #: One sentence for `--help` and the reference.
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    #: For `str`: the only values; for numbers: words allowed besides (`full`).
+    choices: tuple[str, ...] = ()
+    #: For `ints`: how many at least and at most.
+    length: tuple[int, int] = (1, 8)
+    #: Whether None (not given) is a value of its own.
+    optional: bool = False
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        bounds = ""
+        if self.minimum is not None or self.maximum is not None:
+            low = "" if self.minimum is None else f"from {self.minimum:g} "
+            high = "" if self.maximum is None else f"to {self.maximum:g}"
+            bounds = f" {low}{high}".rstrip()
+        words = " or ".join(f"'{choice}'" for choice in self.choices)
+        if self.type == "str":
+            return f"one of {words}" if self.choices else "a text"
+        nouns = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "ints": f"{self.length[0]} to {self.length[1]} whole numbers such as 32,64, each",
+        }
+        return nouns[self.type] + bounds + (f", or {words}" if words else "")
+
+    def check(self, value: Any) -> Any:
+        """The value in its proper type; raises `InvalidParameter`."""
+        try:
+            return self._read(value)
+        except (TypeError, ValueError):
+            raise InvalidParameter(name=self.name, value=value, expected=self.expected) from None
+
+    def _read(self, value: Any) -> Any:
+        if value is None or (self.optional and value in ("none", "None")):
+            if self.optional:
+                return None
+            raise ValueError
+        if self.type == "str":
+            return self._read_word(value)
+        if isinstance(value, str) and value in self.choices:
+            return value
+        if self.type == "bool":
+            return _read_bool(value)
+        if self.type == "ints":
+            parts = value.split(",") if isinstance(value, str) else value
+            if isinstance(parts, int | float):
+                parts = [parts]
+            numbers = [self._in_bounds(_read_int(part)) for part in parts]
+            if not self.length[0] <= len(numbers) <= self.length[1]:
+                raise ValueError
+            return numbers
+        number = _read_int(value) if self.type == "int" else _read_float(value)
+        return self._in_bounds(number)
+
+    def _read_word(self, value: Any) -> str:
+        if not isinstance(value, str) or (self.choices and value not in self.choices):
+            raise ValueError
+        return value
+
+    def _in_bounds(self, number: float) -> float:
+        if self.minimum is not None and not number >= self.minimum:
+            raise ValueError
+        if self.maximum is not None and not number <= self.maximum:
+            raise ValueError
+        return number
+
+
+def _read_int(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    return int(value)
+
+
+def _read_float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError
+    number = float(value)
+    if number != number:
+        raise ValueError
+    return number
+
+
+def _read_bool(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeCard:
+    """A trainable family: what it is called, what it learns from, what can be set."""
+
+    name: str
+    #: One sentence.
+    summary: str
+    #: `image-classification`, `sequence-classification`.
+    task: str
+    #: Feature kinds of the input it can learn from: `image`, `tensor`.
+    takes: tuple[str, ...]
+    #: `package.module:function`, imported by workers only.
+    implementation: str
+    #: The network's own parameters; the training parameters are added to them.
+    params: tuple[Param, ...]
+    #: Named settings: preset → values.
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def param(self, name: str) -> Param:
+        """The parameter of this name; raises `UnknownParameter`."""
+        for param in self.params:
+            if param.name == name:
+                return param
+        known = ", ".join(param.name for param in self.params)
+        raise UnknownParameter(owner=f"The recipe '{self.name}'", name=name, known=known)
+
+    def check(self, given: dict[str, Any]) -> dict[str, Any]:
+        """All parameters with defaults filled in; raises for unknown names and values out of bounds."""
+        checked = {name: self.param(name).check(value) for name, value in given.items()}
+        return {param.name: checked.get(param.name, param.default) for param in self.params}

@@ -1,0 +1,105 @@
+"""The training parameters that every recipe has: descent, schedule, stopping, repeatability."""
+
+from __future__ import annotations
+
+from modelry.core.recipes.card import Param
+
+TRAINING_PARAMS: tuple[Param, ...] = (
+    Param(
+        name="epochs",
+        type="int",
+        default=10,
+        minimum=1,
+        maximum=100_000,
+        help="Passes over the training split.",
+    ),
+    Param(
+        name="batch_size",
+        type="int",
+        default=32,
+        minimum=1,
+        maximum=1_000_000,
+        choices=("full",),
+        help="Samples per step: 1 is stochastic, 'full' is batch gradient descent.",
+    ),
+    Param(
+        name="optimizer",
+        type="str",
+        default="adam",
+        choices=("sgd", "adam", "adamw"),
+        help="The rule that turns gradients into steps.",
+    ),
+    Param(
+        name="learning_rate",
+        type="float",
+        default=1e-3,
+        minimum=1e-9,
+        maximum=1e3,
+        help="The step size (the peak, where a schedule changes it).",
+    ),
+    Param(
+        name="momentum",
+        type="float",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.9999,
+        help="How much of the last step goes on, for sgd.",
+    ),
+    Param(
+        name="weight_decay",
+        type="float",
+        default=0.0,
+        minimum=0.0,
+        maximum=10.0,
+        help="Pull of the weights towards zero: L2 for sgd and adam, decoupled for adamw.",
+    ),
+    Param(
+        name="schedule",
+        type="str",
+        default="constant",
+        choices=("constant", "linear", "cosine", "one-cycle"),
+        help="How the learning rate changes from step to step.",
+    ),
+    Param(
+        name="warmup",
+        type="float",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.9,
+        help="Share of all steps in which the learning rate rises from zero.",
+    ),
+    Param(
+        name="clip_norm",
+        type="float",
+        default=None,
+        optional=True,
+        minimum=1e-6,
+        maximum=1e6,
+        help="Longest gradient; longer ones are shortened to it.",
+    ),
+    Param(
+        name="validation",
+        type="float",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.5,
+        help="Share of the training split that is held out to watch the training.",
+    ),
+    Param(
+        name="patience",
+        type="int",
+        default=None,
+        optional=True,
+        minimum=1,
+        maximum=10_000,
+        help="Stop after so many epochs without a better validation loss and keep the best weights.",
+    ),
+    Param(
+        name="seed",
+        type="int",
+        default=0,
+        minimum=0,
+        maximum=2**31 - 1,
+        help="Start of all random numbers; the same seed gives the same weights.",
+    ),
+)
