@@ -12,7 +12,8 @@
     │   ├── InvalidMedia          bytes that are not the image they claim to be
     │   ├── UnsupportedMedia      a content type the model does not take
     │   ├── BodyTooLarge          more bytes than the limit
-    │   └── PathRefused           a server path outside the import roots
+    │   ├── PathRefused           a server path outside the import roots
+    │   └── MethodNotAllowed      the path exists, but not for this method
     ├── AccessRefused
     │   ├── NoKey                 no key was sent
     │   ├── InvalidKey            the key is unknown, revoked or expired
@@ -26,6 +27,7 @@
     ├── Unavailable               try again later
     │   ├── NoReadyReplica        no copy of the model can answer
     │   ├── StoreUnavailable      the database is locked or gone
+    │   ├── ComputeUnavailable    the agent that starts workers does not answer
     │   ├── StorageFull           the disk is full
     │   ├── Overloaded            the queue is full
     │   ├── DeadlineExceeded      the answer came too late
@@ -35,6 +37,7 @@
     │   ├── ModelCrashed          the input ended the replica twice
     │   ├── ModelUnloadable       the replica cannot load the model
     │   ├── ProgramFailed         the job's code raised
+    │   ├── JobCancelled          somebody cancelled the job (raised by clients that wait)
     │   ├── OutOfMemory           the job went over its memory limit
     │   ├── OutOfTime             the job went over its time limit
     │   ├── VerificationFailed    a converted form differs from the original
@@ -165,6 +168,12 @@ class PathRefused(BadInput):
     )
 
 
+class MethodNotAllowed(BadInput):
+    code = "method_not_allowed"
+    sentence = "{path} does not take {method}."
+    default_remedy = "It takes {allowed}."
+
+
 class AccessRefused(ModelryError):
     code = "access_refused"
 
@@ -240,6 +249,12 @@ class StoreUnavailable(Unavailable):
     default_remedy = "Nothing was changed; try again in a moment."
 
 
+class ComputeUnavailable(Unavailable):
+    code = "compute_unavailable"
+    sentence = "The agent that starts workers does not answer: {reason}."
+    default_remedy = "It restarts by itself; try again in a moment."
+
+
 class StorageFull(Unavailable):
     code = "storage_full"
     sentence = "The disk that holds {place} is full."
@@ -290,6 +305,12 @@ class ProgramFailed(WorkFailed):
     code = "program_failed"
     sentence = "The job's code raised {exception}: {reason}."
     default_remedy = "`modelry jobs logs {job}` shows the traceback."
+
+
+class JobCancelled(WorkFailed):
+    code = "job_cancelled"
+    sentence = "The job '{job}' was cancelled."
+    default_remedy = "Start it again if you still want what it makes."
 
 
 class OutOfMemory(WorkFailed):

@@ -51,6 +51,11 @@ class Home:
         """`service.json`: address and process id of the running service, for clients on this machine."""
         return self.root / "service.json"
 
+    @property
+    def service_lock(self) -> Path:
+        """Locked for as long as a service lives on this home."""
+        return self.root / "service.lock"
+
     def worker(self, worker_id: str) -> Path:
         """A worker's folder: `spec.json, lock, events.jsonl, stop, outcome.json, output.log`."""
         return self.run / worker_id

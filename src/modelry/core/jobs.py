@@ -11,6 +11,8 @@ from modelry.core.recipes import get_recipe
 
 #: Every kind a user may ask for through `POST /api/v1/jobs`; imports come through `POST /api/v1/datasets`.
 USER_KINDS = ("train", "sleep")
+#: What a finished job of a kind adds a version to: the noun that `Job.makes` names.
+MAKES: dict[str, Literal["dataset", "model"]] = {"import-data": "dataset", "train": "model"}
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,6 +117,8 @@ class Job:
     checkpoint_step: int | None = None
     #: Why a queued job waits, for people.
     waiting_for: str | None = None
+    #: Not to be started earlier than this (a pause after a worker was lost).
+    not_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ The network itself is built by the function that `RecipeCard.implementation` nam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +133,8 @@ class RecipeCard:
     params: tuple[Param, ...]
     #: Named settings: preset → values.
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: What must hold between parameters; each raises `InvalidParameter`.
+    rules: tuple[Callable[[dict[str, Any]], None], ...] = ()
 
     def param(self, name: str) -> Param:
         """The parameter of this name; raises `UnknownParameter`."""
@@ -144,4 +147,7 @@ class RecipeCard:
     def check(self, given: dict[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in; raises for unknown names and values out of bounds."""
         checked = {name: self.param(name).check(value) for name, value in given.items()}
-        return {param.name: checked.get(param.name, param.default) for param in self.params}
+        complete = {param.name: checked.get(param.name, param.default) for param in self.params}
+        for rule in self.rules:
+            rule(complete)
+        return complete

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelry.core.recipes.card import Param, RecipeCard
-from modelry.core.recipes.training import TRAINING_PARAMS
+from modelry.core.recipes.training import TRAINING_PARAMS, check_training
 
 CNN = RecipeCard(
     name="cnn",
@@ -53,6 +53,7 @@ CNN = RecipeCard(
         ),
         *TRAINING_PARAMS,
     ),
+    rules=(check_training,),
     presets={
         "reference": {},
         "fast": {

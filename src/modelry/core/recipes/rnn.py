@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelry.core.recipes.card import Param, RecipeCard
-from modelry.core.recipes.training import TRAINING_PARAMS
+from modelry.core.recipes.training import TRAINING_PARAMS, check_training
 
 RNN = RecipeCard(
     name="rnn",
@@ -51,5 +51,6 @@ RNN = RecipeCard(
         ),
         *TRAINING_PARAMS,
     ),
+    rules=(check_training,),
     presets={"reference": {}},
 )

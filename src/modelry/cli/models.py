@@ -1,0 +1,167 @@
+"""`models`: versions, aliases, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelry.cli.connection import connect
+from modelry.cli.quantities import show_bytes
+from modelry.cli.removal import NamesArgument, remove
+from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
+from modelry.core.records import Model, ModelVersion
+
+app = typer.Typer(help="Models: versions, aliases, export.", no_args_is_help=True)
+RefArgument = Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME:3 or NAME@ALIAS.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the project's models.
+
+    \b
+    Example:
+      modelry models list
+    """
+    with connect() as client:
+        found = client.models.list()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [item.name, item.latest_version, _aliases(item), moment(item.created_at)] for item in found
+    ]
+    print_table(
+        ["NAME", "VERSION", "ALIASES", "CREATED"],
+        rows,
+        empty="No models yet; `modelry train` makes one.",
+    )
+
+
+@app.command()
+def show(model: RefArgument, as_json: JsonOption = False) -> None:
+    """Show a version: how good it is, where it came from, what it takes.
+
+    \b
+    Examples:
+      modelry models show mnist
+      modelry models show mnist@production --json
+    """
+    with connect() as client:
+        version = client.models.version(model)
+        others = client.models.versions(version.model)
+    if as_json:
+        print_json(version)
+        return
+    print_facts(_facts(version))
+    print_table(["CLASS", "ROWS", "PRECISION", "RECALL"], _class_rows(version.manifest["metrics"]))
+    print_table(["VERSION", "ACCURACY", "ALIASES", "CREATED"], [_row(item) for item in others])
+
+
+@app.command()
+def alias(
+    model: Annotated[str, typer.Argument(help="The model's name.")],
+    alias: Annotated[str, typer.Argument(help="The alias, such as production.")],
+    version: Annotated[int | None, typer.Argument(help="The version it is to name.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Take the alias away.")] = False,
+) -> None:
+    """Point an alias at a version; MODEL@ALIAS then names it.
+
+    \b
+    Examples:
+      modelry models alias mnist production 3
+      modelry models alias mnist production --delete
+    """
+    if delete == (version is not None):
+        raise typer.BadParameter("Give a version, or --delete.")
+    with connect() as client:
+        if version is None:
+            client.models.delete_alias(model, alias)
+            say(f"{model}@{alias} is gone.")
+        else:
+            client.models.set_alias(model, alias, version)
+            say(f"{model}@{alias} is {model}:{version}.")
+
+
+@app.command()
+def export(
+    model: RefArgument,
+    to: Annotated[Path, typer.Option(help="A new folder, or a new file that ends with .zip.")],
+) -> None:
+    """Download the package; it loads with ONNX Runtime or PyTorch, without Modelry.
+
+    \b
+    Examples:
+      modelry models export mnist --to ./mnist-model
+      modelry models export mnist:2 --to mnist.zip
+    """
+    with connect() as client:
+        target = client.models.export(model, to)
+    print(target)
+
+
+@app.command()
+def rm(names: NamesArgument) -> None:
+    """Remove models (NAME) or single versions (NAME:VERSION).
+
+    \b
+    Example:
+      modelry models rm mnist:1
+    """
+    remove("model", names)
+
+
+def _aliases(model: Model) -> str:
+    return ", ".join(f"{alias}={version}" for alias, version in model.aliases.items())
+
+
+def _row(version: ModelVersion) -> list[Any]:
+    accuracy = version.manifest["metrics"].get("accuracy")
+    shown = "" if accuracy is None else f"{accuracy:.2%}"
+    return [version.version, shown, ", ".join(version.aliases), moment(version.created_at)]
+
+
+def _class_rows(metrics: dict[str, Any]) -> list[list[Any]]:
+    return [
+        [item["label"], item["support"], f"{item['precision']:.2%}", f"{item['recall']:.2%}"]
+        for item in metrics.get("classes", [])
+    ]
+
+
+def _facts(version: ModelVersion) -> list[tuple[str, Any]]:
+    manifest = version.manifest
+    recipe = manifest.get("recipe") or {}
+    accuracy = manifest["metrics"].get("accuracy")
+    return [
+        ("model", f"{version.model}:{version.version}"),
+        ("aliases", ", ".join(version.aliases)),
+        ("task", manifest["task"]),
+        ("recipe", recipe.get("name")),
+        ("takes", _tensors(manifest["inputs"])),
+        ("answers", f"{_tensors(manifest['outputs'])} for {len(manifest['labels'])} labels"),
+        ("test accuracy", None if accuracy is None else f"{accuracy:.2%}"),
+        *(
+            (f"runs on {name}", _verified(form["verification"]))
+            for name, form in manifest["runtimes"].items()
+        ),
+        ("size", f"{show_bytes(version.size_bytes)} in {len(version.files)} files"),
+        ("job", version.job_id),
+        ("created", moment(version.created_at)),
+    ]
+
+
+def _tensors(specs: list[dict[str, Any]]) -> str:
+    return ", ".join(
+        f"{spec['name']} {spec['dtype']} "
+        + "×".join("N" if size is None else str(size) for size in spec["shape"])
+        for spec in specs
+    )
+
+
+def _verified(check: dict[str, Any]) -> str:
+    return (
+        f"differs by {check['max_difference']:.1e} at most on {check['samples']} samples "
+        f"({check['tolerance']:.0e} allowed), {check['rows_per_s']:,.0f} rows/s"
+    )

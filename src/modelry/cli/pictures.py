@@ -1,0 +1,138 @@
+"""Pictures of a training and of answers: readable without colour vision, in every script the fonts have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelry.cli.held_out import HeldOut
+    from modelry.client import Prediction
+    from modelry.core.records import MetricPoint
+
+#: From the Okabe-Ito palette, told apart by everybody; shapes and words say the same as the colours.
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "Microsoft YaHei",
+    "SimHei",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
+_GRID = (4, 8)
+
+
+def draw_curves(path: Path, points: Iterable[MetricPoint], test_accuracy: float | None) -> None:
+    """Loss and accuracy of each epoch, side by side; the test accuracy as a dashed line."""
+    curves = _curves(points)
+    figure = _figure(10, 3.8)
+    for place, word in enumerate(("loss", "accuracy")):
+        axes = figure.add_subplot(1, 2, place + 1)
+        styles = zip((BLUE, ORANGE, GREEN, PURPLE), ("o", "s", "^", "D"), strict=True)
+        for (name, curve), (colour, marker) in zip(_of(curves, word), styles, strict=False):
+            axes.plot(*curve, color=colour, marker=marker, markersize=3, linewidth=1.5, label=name)
+        if word == "accuracy" and test_accuracy is not None:
+            label = f"test, at the end: {test_accuracy:.2%}"
+            axes.axhline(test_accuracy, color=ORANGE, linestyle="--", linewidth=1.2, label=label)
+        axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def draw_answers(path: Path, held_out: HeldOut, answers: list[Prediction]) -> None:
+    """Held-out pictures with their predicted labels; wrong ones first, framed and marked."""
+    rows, columns = _GRID
+    pairs = list(zip(answers, held_out.labels, strict=True))
+    is_right = [answer.label == truth for answer, truth in pairs]
+    figure = _figure(columns * 1.25, rows * 1.55 + 0.4)
+    figure.suptitle(f"{sum(is_right)} of {len(pairs)} right; the wrong ones first", fontsize=11)
+    order = sorted(range(len(pairs)), key=is_right.__getitem__)
+    for place, index in enumerate(order[: rows * columns]):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.imshow(held_out.images[index].squeeze(), cmap="gray_r", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[])
+        _say_answer(axes, *pairs[index])
+    figure.savefig(path, dpi=120)
+
+
+def _say_answer(axes: Any, answer: Prediction, truth: str) -> None:
+    is_right = answer.label == truth
+    title = f"{answer.label}  {answer.score:.0%}" if is_right else f"✗ {answer.label} (is {truth})"
+    axes.set_title(drawable(title), fontsize=9, color="black" if is_right else ORANGE)
+    for spine in axes.spines.values():
+        spine.set(color="0.7" if is_right else ORANGE, linewidth=0.8 if is_right else 2.5)
+
+
+def save_digit(path: Path, held_out: HeldOut, *, label: str) -> None:
+    """The first held-out picture of a label as a PNG file of its own size."""
+    import numpy as np
+    from PIL import Image
+
+    image = held_out.images[held_out.labels.index(label)].squeeze()
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(path)
+
+
+def drawable(text: str) -> str:
+    """The text with characters that no installed font has as `U+6570`, never as empty boxes."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    fonts = [get_font(findfont(FontProperties(family=name))) for name in _families()]
+    return "".join(
+        character
+        if character == "\n" or any(font.get_char_index(ord(character)) for font in fonts)
+        else f"U+{ord(character):04X}"
+        for character in text
+    )
+
+
+def _families() -> list[str]:
+    """DejaVu Sans, which matplotlib brings, and one font with Chinese where there is one."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    chinese = [name for name in _CJK_FONTS if name in installed][:1]
+    return ["DejaVu Sans", *chinese]
+
+
+def _figure(width: float, height: float) -> Any:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["font.family"] = _families()
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _curves(points: Iterable[MetricPoint]) -> dict[str, tuple[list[int], list[float]]]:
+    """The curves of epochs: name → (epochs, values)."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for point in sorted(points, key=lambda item: item.step):
+        group, _, name = point.name.partition("/")
+        if group == "epoch":
+            steps, values = found.setdefault(name, ([], []))
+            steps.append(len(steps) + 1)
+            values.append(point.value)
+    return found
+
+
+def _of(
+    curves: dict[str, tuple[list[int], list[float]]], word: str
+) -> list[tuple[str, tuple[list[int], list[float]]]]:
+    """The curves of one axis, named without it: `train_loss` is `train`."""
+    return [
+        (name.removesuffix(f"_{word}"), curve)
+        for name, curve in sorted(curves.items())
+        if name.endswith(f"_{word}")
+    ]

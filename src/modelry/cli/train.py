@@ -1,0 +1,67 @@
+"""`train`: start a training job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelry.cli.connection import connect
+from modelry.cli.quantities import parse_bytes, parse_seconds, parse_settings
+from modelry.cli.screen import say
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(train)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="The recipe; `modelry recipes` lists them.")],
+    data: Annotated[str, typer.Option(help="The data set: NAME, or NAME:VERSION.")],
+    model: Annotated[str, typer.Option(help="The model that gets the new version.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter, NAME=VALUE; any number of times."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A named group of settings.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Compute threads; part of what makes runs repeatable.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory limit, such as 2GiB; over it the job fails.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Time limit, such as 30m or 2h.")] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show the progress until the end; fail if the job fails."),
+    ] = False,
+) -> None:
+    """Train a model on a data set. Prints the job's id.
+
+    \b
+    Examples:
+      modelry train cnn --data mnist --model mnist --set epochs=5 --watch
+      modelry train rnn --data mnist --model mnist-rnn --set cell=gru --time 1h
+    """
+    with connect() as client:
+        job = client.train(
+            recipe,
+            data=data,
+            model=model,
+            preset=preset,
+            threads=threads,
+            memory_limit_bytes=None if memory is None else parse_bytes(memory),
+            time_limit_s=None if time is None else parse_seconds(time),
+            params=parse_settings(settings or []),
+        )
+        print(job.id, flush=True)
+        if not watch:
+            say(f"See it with: modelry jobs watch {job.id}")
+            return
+        record = job.watch()
+        version = client.models.version(f"{model}:{record.notes['version']}")
+    accuracy = version.manifest["metrics"].get("accuracy")
+    measured = "" if accuracy is None else f", {accuracy:.2%} right on the test split"
+    say(f"{version.model}:{version.version} is ready{measured}.")
+    say(f"Put it to work with: modelry deploy {version.model}")

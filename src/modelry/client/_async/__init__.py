@@ -1,0 +1,1 @@
+"""The SDK, written once; `_sync` is generated from here by `scripts/unasync.py`."""

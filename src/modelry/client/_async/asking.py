@@ -1,0 +1,81 @@
+"""Predictions: inputs of every kind go out, labels with scores come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from modelry.client import wire
+from modelry.client._async.http import AsyncHttp
+from modelry.client.predictions import (
+    Media,
+    Prediction,
+    in_requests,
+    read_predictions,
+    to_input,
+    to_json,
+)
+from modelry.client.refs import segment
+
+#: The client waits so much longer than the deadline it asks for, so that the service's own error arrives.
+_MARGIN_S = 5.0
+
+
+async def predict_one(
+    http: AsyncHttp,
+    deployment: str,
+    x: Any,
+    *,
+    top_k: int | None,
+    version: int | None,
+    timeout_s: float | None,
+) -> Prediction:
+    """One answer to one input."""
+    value = to_input(x)
+    if isinstance(value, Media):
+        content, content_type = value.content, value.content_type
+    else:
+        content, content_type = wire.encode({"input": to_json(value)}), "application/json"
+    query = {"top_k": top_k, "version": version}
+    return (await _ask(http, deployment, content, content_type, query, timeout_s))[0]
+
+
+async def predict_all(
+    http: AsyncHttp,
+    deployment: str,
+    xs: Iterable[Any],
+    *,
+    top_k: int | None,
+    version: int | None,
+    timeout_s: float | None,
+) -> list[Prediction]:
+    """One answer per input, in order; the inputs travel many at a time."""
+    found: list[Prediction] = []
+    query = {"top_k": top_k, "version": version}
+    for rows in in_requests(xs):
+        content = wire.encode({"inputs": rows})
+        found += await _ask(http, deployment, content, "application/json", query, timeout_s)
+    return found
+
+
+async def _ask(
+    http: AsyncHttp,
+    deployment: str,
+    content: bytes,
+    content_type: str,
+    query: dict[str, int | None],
+    timeout_s: float | None,
+) -> list[Prediction]:
+    headers = {"content-type": content_type}
+    if timeout_s is not None:
+        headers["x-request-timeout"] = f"{timeout_s:g}"
+    answer = await http.request(
+        "POST",
+        f"/predict/{segment(deployment)}",
+        query=query,
+        content=content,
+        headers=headers,
+        timeout_s=None if timeout_s is None else timeout_s + _MARGIN_S,
+        is_repeatable=True,
+    )
+    return read_predictions(wire.decode(answer))

@@ -1,0 +1,179 @@
+"""The client: one object per noun, and the two verbs of the story, `train` and `deploy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from modelry.client._async.asking import predict_all, predict_one
+from modelry.client._async.data import AsyncData
+from modelry.client._async.deployments import AsyncDeploymentHandle, AsyncDeployments
+from modelry.client._async.http import AsyncHttp
+from modelry.client._async.jobs import AsyncJobHandle, AsyncJobs
+from modelry.client._async.keys import AsyncKeys
+from modelry.client._async.models import AsyncModels
+from modelry.client._async.projects import AsyncProjects
+from modelry.client.address import find_address
+from modelry.client.predictions import Prediction
+from modelry.client.refs import parse_ref
+
+
+class AsyncClient:
+    """Speaks to one service.
+
+    `url` defaults to `MODELRY_URL`, then to the service of the local home, then to http://127.0.0.1:8642; `key` to
+    `MODELRY_KEY`, then to the local home's admin key; `project` to `MODELRY_PROJECT`, then to the key's own.
+    `transport` takes the place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        project: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.address = find_address(url, key, project)
+        self._http = AsyncHttp(self.address, timeout_s=timeout_s, transport=transport)
+        self.data = AsyncData(self._http)
+        self.jobs = AsyncJobs(self._http)
+        self.models = AsyncModels(self._http)
+        self.deployments = AsyncDeployments(self._http)
+        self.keys = AsyncKeys(self._http)
+        self.projects = AsyncProjects(self._http)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address.url}>"
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drops the connections."""
+        await self._http.close()
+
+    async def train(
+        self,
+        recipe: str,
+        *,
+        data: str,
+        model: str,
+        params: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        threads: int | None = None,
+        memory_limit_bytes: int | None = None,
+        time_limit_s: float | None = None,
+        checkpoint_s: float | None = None,
+        checkpoint_steps: int | None = None,
+        **more_params: Any,
+    ) -> AsyncJobHandle:
+        """Starts a training job: `client.train("cnn", data="mnist", model="mnist", epochs=5)`.
+
+        Every other keyword is a parameter of the recipe; `client.recipes()` lists them. `params` takes them as a
+        mapping, for names that are keywords here.
+        """
+        options = {
+            "preset": preset,
+            "threads": threads,
+            "memory_limit_bytes": memory_limit_bytes,
+            "time_limit_s": time_limit_s,
+            "checkpoint_s": checkpoint_s,
+            "checkpoint_steps": checkpoint_steps,
+        }
+        body: dict[str, Any] = {
+            "kind": "train",
+            "recipe": recipe,
+            "data": data,
+            "model": model,
+            "params": {**(params or {}), **more_params},
+        }
+        body.update({name: value for name, value in options.items() if value is not None})
+        return await self.jobs.create(body)
+
+    async def deploy(
+        self,
+        model: str,
+        *,
+        name: str | None = None,
+        replicas: int | None = None,
+        max_batch: int | None = None,
+        threads: int | None = None,
+        wait: bool = True,
+    ) -> AsyncDeploymentHandle:
+        """Puts a model version (`digits`, `digits:3`, `digits@production`) to work, and waits until it answers.
+
+        The deployment has the model's name unless given another.
+        """
+        handle = await self.deployments.create(
+            model,
+            name=name or parse_ref(model).name,
+            replicas=replicas,
+            max_batch=max_batch,
+            threads=threads,
+        )
+        if wait:
+            await handle.wait_ready()
+        return handle
+
+    async def predict(
+        self,
+        deployment: str,
+        x: Any,
+        *,
+        top_k: int | None = None,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """One answer of a deployment by its name; a key with the scope `infer` is enough.
+
+        `x`: a path, bytes, a PIL image, an array or nested lists of numbers.
+        """
+        options = {"top_k": top_k, "version": version}
+        return await predict_one(self._http, deployment, x, timeout_s=timeout_s, **options)
+
+    async def predict_many(
+        self,
+        deployment: str,
+        xs: Iterable[Any],
+        *,
+        top_k: int | None = None,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Prediction]:
+        """One answer per input, in order."""
+        options = {"top_k": top_k, "version": version}
+        return await predict_all(self._http, deployment, xs, timeout_s=timeout_s, **options)
+
+    async def recipes(self) -> list[dict[str, Any]]:
+        """What can be trained: the cards with all parameters and their bounds."""
+        found: list[dict[str, Any]] = await self._http.get("/api/v1/recipes")
+        return found
+
+    async def status(self) -> dict[str, Any]:
+        """The service's own state: version, counts, controller, workers, storage."""
+        found: dict[str, Any] = await self._http.get("/api/v1/status")
+        return found
+
+    async def health(self) -> dict[str, Any]:
+        """Whether the service answers at all; needs no key."""
+        found: dict[str, Any] = await self._http.get("/health")
+        return found
+
+    async def gc(self, grace_s: float | None = None) -> dict[str, Any]:
+        """Removes content that nothing names any more and that is older than the grace period."""
+        body = {} if grace_s is None else {"grace_s": grace_s}
+        found: dict[str, Any] = await self._http.post("/api/v1/gc", body)
+        return found

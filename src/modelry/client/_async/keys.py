@@ -1,0 +1,53 @@
+"""Keys: make, rotate and revoke them. A key's text is answered once and never again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelry.client import wire
+from modelry.client._async.http import AsyncHttp
+from modelry.client.refs import segment
+from modelry.client.secrets import NewKey
+from modelry.core.records import Key
+
+
+class AsyncKeys:
+    """`client.keys`."""
+
+    def __init__(self, http: AsyncHttp) -> None:
+        self._http = http
+
+    async def create(
+        self,
+        label: str,
+        *,
+        scopes: Sequence[str],
+        project: str | None = None,
+        expires_in_s: float | None = None,
+    ) -> NewKey:
+        """A new key for a project; without one, an instance key that names it with each call."""
+        body: dict[str, Any] = {"label": label, "scopes": list(scopes)}
+        if project is not None:
+            body["project"] = project
+        if expires_in_s is not None:
+            body["expires_in_s"] = expires_in_s
+        return wire.to_record(NewKey, await self._http.post("/api/v1/keys", body))
+
+    async def list(self) -> list[Key]:
+        """The keys this key may see, without their secrets."""
+        return wire.to_records(Key, await self._http.get("/api/v1/keys"))
+
+    async def rotate(self, key_id: str, *, overlap_s: float | None = None) -> NewKey:
+        """A new key with the same rights; the old one ends after `overlap_s` seconds."""
+        body = {} if overlap_s is None else {"overlap_s": overlap_s}
+        value = await self._http.post(f"/api/v1/keys/{segment(key_id)}/rotate", body)
+        return wire.to_record(NewKey, value)
+
+    async def revoke(self, key_id: str) -> None:
+        """Ends a key; it stops working everywhere within two seconds."""
+        await self._http.delete(f"/api/v1/keys/{segment(key_id)}")
+
+    async def whoami(self) -> Key:
+        """The key this client shows."""
+        return wire.to_record(Key, await self._http.get("/api/v1/whoami"))

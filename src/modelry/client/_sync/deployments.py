@@ -1,0 +1,184 @@
+# Generated from ../_async/deployments.py by scripts/unasync.py; edit that file.
+"""Deployments: put a model version to work, ask it, change it, end it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from modelry.client import wire
+from modelry.client._sync.asking import predict_all, predict_one
+from modelry.client._sync.http import Http
+from modelry.client.predictions import Prediction
+from modelry.client.refs import segment
+from modelry.client.timing import sync_sleep
+from modelry.core.errors import DeadlineExceeded, NoReadyReplica, NotFound, from_wire
+from modelry.core.records import Deployment, Replica
+from modelry.core.states import DeploymentState
+
+#: Seconds between looks at a deployment.
+POLL_S = 0.1
+#: How long a deployment must be `failed` before that is believed.
+_FAILED_S = 1.5
+
+
+class DeploymentHandle:
+    """One deployment, as it was when last looked at (`record`), and what can be done with it."""
+
+    def __init__(self, http: Http, record: Deployment) -> None:
+        self._http = http
+        #: The newest record; `refresh` fetches another.
+        self.record = record
+
+    def __repr__(self) -> str:
+        what = f"{self.record.model}:{self.record.version}"
+        return f"<{type(self).__name__} {self.name} of {what}: {self.record.state.value}>"
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def predict(
+        self,
+        x: Any,
+        *,
+        top_k: int | None = None,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Prediction:
+        """One answer. `x`: a path, bytes, a PIL image, an array or nested lists of numbers.
+
+        Arrays have the range and shape of the model's tensor input, without the batch dimension.
+        """
+        options = {"top_k": top_k, "version": version}
+        return predict_one(self._http, self.name, x, timeout_s=timeout_s, **options)
+
+    def predict_many(
+        self,
+        xs: Iterable[Any],
+        *,
+        top_k: int | None = None,
+        version: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Prediction]:
+        """One answer per input, in order; the inputs travel many at a time."""
+        options = {"top_k": top_k, "version": version}
+        return predict_all(self._http, self.name, xs, timeout_s=timeout_s, **options)
+
+    def wait_ready(self, timeout_s: float = 120.0) -> Deployment:
+        """Waits until all replicas of the wished version answer; raises what holds them back."""
+        deadline = time.monotonic() + timeout_s
+        failed_since: float | None = None
+        while not _is_settled(record := self.refresh()):
+            now = time.monotonic()
+            # A state of `failed` may be older than what is wished now; one that stays is the answer.
+            is_failed = record.state is DeploymentState.FAILED
+            failed_since = (failed_since or now) if is_failed else None
+            if failed_since is not None and now - failed_since > _FAILED_S:
+                raise _failure(record)
+            if now > deadline:
+                raise DeadlineExceeded(
+                    f"The deployment '{self.name}' is {record.state.value} after {timeout_s:g} s.",
+                    remedy=f"`modelry deployments show {self.name}` tells what holds it back.",
+                )
+            sync_sleep(POLL_S)
+        return record
+
+    def refresh(self) -> Deployment:
+        """Looks again."""
+        value = self._http.get(_path(self.name))
+        return self._keep(value)
+
+    def replicas(self) -> list[Replica]:
+        """The live replicas and the last few that ended."""
+        value = self._http.get(_path(self.name))
+        return wire.to_records(Replica, value["replicas_list"])
+
+    def update(
+        self,
+        *,
+        model: str | None = None,
+        replicas: int | None = None,
+        max_batch: int | None = None,
+        threads: int | None = None,
+    ) -> Deployment:
+        """Rolls to another version (`model="digits:2"`), or changes how it is served."""
+        wished = {
+            "model": model,
+            "replicas": replicas,
+            "max_batch": max_batch,
+            "threads": threads,
+        }
+        body = {name: value for name, value in wished.items() if value is not None}
+        return self._keep(self._http.patch(_path(self.name), body))
+
+    def delete(self, *, wait: bool = True, timeout_s: float = 60.0) -> None:
+        """Ends the deployment: accepted requests are answered, then its replicas stop."""
+        self._http.delete(_path(self.name))
+        deadline = time.monotonic() + timeout_s
+        while wait:
+            try:
+                self._http.get(_path(self.name))
+            except NotFound:
+                return
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"The deployment '{self.name}' is still being deleted.",
+                    remedy="It goes on; look again in a moment.",
+                )
+            sync_sleep(POLL_S)
+
+    def _keep(self, value: Any) -> Deployment:
+        self.record = wire.to_record(Deployment, value)
+        return self.record
+
+
+class Deployments:
+    """`client.deployments`."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def create(
+        self,
+        model: str,
+        *,
+        name: str,
+        replicas: int | None = None,
+        max_batch: int | None = None,
+        threads: int | None = None,
+    ) -> DeploymentHandle:
+        """Asks for a deployment and answers at once; `client.deploy` waits until it is ready."""
+        wished = {"replicas": replicas, "max_batch": max_batch, "threads": threads}
+        body = {"model": model, "name": name} | {
+            key: value for key, value in wished.items() if value is not None
+        }
+        value = self._http.post("/api/v1/deployments", body)
+        return DeploymentHandle(self._http, wire.to_record(Deployment, value))
+
+    def list(self) -> list[Deployment]:
+        """The project's deployments."""
+        return wire.to_records(Deployment, self._http.get("/api/v1/deployments"))
+
+    def get(self, name: str) -> DeploymentHandle:
+        """One deployment; raises `NotFound`."""
+        value = self._http.get(_path(name))
+        return DeploymentHandle(self._http, wire.to_record(Deployment, value))
+
+
+def _is_settled(record: Deployment) -> bool:
+    """Whether what is wished is so; the state may still tell of what was wished before."""
+    if record.replicas == 0:
+        return record.ready_replicas == 0
+    return record.state is DeploymentState.READY and record.ready_replicas >= record.replicas
+
+
+def _failure(record: Deployment) -> Exception:
+    if record.failure:
+        return from_wire(record.failure)
+    return NoReadyReplica(name=record.name, reason="all of them failed")
+
+
+def _path(name: str) -> str:
+    return f"/api/v1/deployments/{segment(name)}"

@@ -1,0 +1,153 @@
+"""An answer of a deployed model, and inputs on their way to it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from modelry.core.errors import InvalidInput, NotFound
+
+#: Rows sent in one request by `predict_many`, at most.
+ROWS_PER_REQUEST = 128
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"BM", "image/bmp"),
+    (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says about one input."""
+
+    #: The best class.
+    label: str
+    #: Its probability, 0…1.
+    score: float
+    #: Label → probability, best first.
+    scores: dict[str, float]
+    #: The version of the model that answered.
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Encoded bytes of one image."""
+
+    content: bytes
+
+    @property
+    def content_type(self) -> str:
+        """By its first bytes; the service decides what is readable."""
+        for magic, name in _MAGIC:
+            if self.content.startswith(magic):
+                return name
+        return "image/unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Nested lists of numbers in the range of the model's tensor input."""
+
+    values: Any
+
+
+def to_input(value: Any) -> Media | Tensor:
+    """One input: a path, bytes, a PIL image, an array (numpy, torch, …) or nested lists of numbers."""
+    if isinstance(value, str | PathLike):
+        return _read_file(Path(value))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return Media(bytes(value))
+    if hasattr(value, "tolist"):
+        return Tensor(value.tolist())
+    if type(value).__module__.partition(".")[0] == "PIL":
+        return Media(_encode_image(value))
+    if isinstance(value, list | tuple | int | float) and not isinstance(value, bool):
+        return Tensor(value)
+    raise InvalidInput(
+        reason=f"a {type(value).__name__} is no input",
+        expected="a path, bytes, a PIL image, an array or nested lists of numbers",
+    )
+
+
+def to_json(item: Media | Tensor) -> Any:
+    """The input as a value of the native call's JSON."""
+    if isinstance(item, Media):
+        return {"b64": base64.b64encode(item.content).decode("ascii")}
+    return item.values
+
+
+def in_requests(values: Iterable[Any]) -> Iterator[list[Any]]:
+    """The inputs as JSON values, in groups of one request each; media and tensors travel apart."""
+    group: list[Any] = []
+    kind: type[Media | Tensor] = Media
+    for value in values:
+        item = to_input(value)
+        if group and (len(group) == ROWS_PER_REQUEST or type(item) is not kind):
+            yield group
+            group = []
+        kind = type(item)
+        group.append(to_json(item))
+    if group:
+        yield group
+
+
+def read_predictions(answer: dict[str, Any]) -> list[Prediction]:
+    """The predictions of a native answer, in the order of the inputs."""
+    version = int(answer["version"])
+    return [_prediction(item, version) for item in answer["predictions"]]
+
+
+def _prediction(item: dict[str, Any], version: int) -> Prediction:
+    scores: Sequence[dict[str, Any]] = item["scores"]
+    return Prediction(
+        label=item["label"],
+        score=item["score"],
+        scores={entry["label"]: entry["score"] for entry in scores},
+        version=version,
+    )
+
+
+def _read_file(path: Path) -> Media | Tensor:
+    try:
+        content = path.expanduser().read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFound(noun="file", name=str(path), remedy="Check the path.") from None
+    if path.suffix == ".npy":
+        return Tensor(_read_array(path, content))
+    if path.suffix == ".json":
+        return Tensor(_read_json(path, content))
+    return Media(content)
+
+
+def _read_array(path: Path, content: bytes) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False).tolist()
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(reason=f"{path}: {error}", expected="an array of numbers") from None
+
+
+def _read_json(path: Path, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InvalidInput(reason=f"{path}: {error}", expected="nested numbers") from None
+
+
+def _encode_image(image: Any) -> bytes:
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,384 @@
+"""Which jobs run: what each should do next (`plan`, pure) and doing it (`JobLoop`).
+
+A job's worker is ordered in two steps, so that a controller killed between them loses nothing: first the row
+says `starting` with a new attempt, then the agent is told; a `starting` job that no agent knows is ordered again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from modelry.core.errors import ModelryError, StaleEpoch, WorkerLost, to_wire
+from modelry.core.records import Attempt, Job
+from modelry.core.results import made_dataset, made_model
+from modelry.core.specs import (
+    Failure,
+    JobSpec,
+    Limits,
+    Outcome,
+    OutcomeStatus,
+    StopReason,
+    WorkerStatus,
+)
+from modelry.core.states import JobState, JobWish
+from modelry.server.compute.base import Backend
+from modelry.server.store import Store, Transaction, attempts, datasets, jobs, models, uploads
+
+log = logging.getLogger(__name__)
+
+#: How often in a row a worker may vanish without a new checkpoint before its job fails.
+LOST_LIMIT = 5
+#: First pause before a lost job starts again; doubles each time.
+LOST_PAUSE_S = 0.25
+#: How long a worker may take to checkpoint and end before it is killed.
+STOP_GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One unfinished job as seen at one moment."""
+
+    job: Job
+    attempt: Attempt | None
+    #: What the agent knows of the newest attempt's worker; None if it knows nothing.
+    status: WorkerStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Write another state, without any worker."""
+
+    job: Job
+    target: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Say why the job waits."""
+
+    job: Job
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a new attempt."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Tell the agent (again) to start the newest attempt."""
+
+    job: Job
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Ask the worker to end."""
+
+    job: Job
+    worker_id: str
+    reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The newest attempt has ended like this."""
+
+    job: Job
+    attempt: Attempt
+    outcome: Outcome
+
+
+Action = Move | Wait | Begin | Order | Stop | End
+
+LOST = Outcome(status=OutcomeStatus.LOST)
+
+
+def plan(views: Sequence[JobView], *, slots: int, now: float) -> list[Action]:
+    """What to do next, oldest job first; decides without doing."""
+    actions: list[Action] = []
+    running = sum(1 for view in views if view.job.state.is_active)
+    for view in views:
+        if view.job.state.is_active:
+            actions.extend(_plan_active(view))
+            continue
+        action = _plan_waiting(view.job, has_slot=running < slots, now=now)
+        if isinstance(action, Begin):
+            running += 1
+        if action is not None:
+            actions.append(action)
+    return actions
+
+
+def _plan_waiting(job: Job, *, has_slot: bool, now: float) -> Action | None:
+    if job.wish is JobWish.CANCEL:
+        return Move(job, JobState.CANCELLED)
+    if job.state is JobState.PAUSED:
+        return Move(job, JobState.QUEUED) if job.wish is JobWish.RUN else None
+    if job.wish is JobWish.PAUSE:
+        return Move(job, JobState.PAUSED)
+    if job.not_before is not None and job.not_before > now:
+        return _wait(job, "a pause after its worker was lost")
+    return Begin(job) if has_slot else _wait(job, "a free job slot (MODELRY_JOB_SLOTS)")
+
+
+def _wait(job: Job, reason: str) -> Wait | None:
+    return None if job.waiting_for == reason else Wait(job, reason)
+
+
+def _plan_active(view: JobView) -> list[Action]:
+    job, attempt, status = view.job, view.attempt, view.status
+    if attempt is None:
+        return [Move(job, JobState.QUEUED)]
+    if status is None:
+        lost = job.state is JobState.RUNNING
+        return [End(job, attempt, LOST) if lost else Order(job, attempt)]
+    actions: list[Action] = []
+    if job.state is JobState.STARTING:
+        actions.append(Move(job, JobState.RUNNING))
+    if not status.is_alive:
+        return [*actions, End(job, attempt, status.outcome or LOST)]
+    if job.wish is not JobWish.RUN:
+        reason = StopReason.CANCEL if job.wish is JobWish.CANCEL else StopReason.PAUSE
+        actions.append(Stop(job, attempt.worker_id, reason))
+    return actions
+
+
+def state_after(outcome: Outcome, wish: JobWish, lost: int) -> JobState:
+    """Where a job goes when an attempt ended; `lost` counts the attempts lost in a row, this one included."""
+    after = {
+        OutcomeStatus.SUCCEEDED: JobState.SUCCEEDED,
+        OutcomeStatus.FAILED: JobState.FAILED,
+        OutcomeStatus.CANCELLED: JobState.CANCELLED,
+    }
+    if outcome.status in after:
+        return after[outcome.status]
+    if wish is JobWish.CANCEL:
+        return JobState.CANCELLED
+    if wish is JobWish.PAUSE:
+        return JobState.PAUSED
+    too_often = outcome.status is OutcomeStatus.LOST and lost >= LOST_LIMIT
+    return JobState.FAILED if too_often else JobState.QUEUED
+
+
+class JobLoop:
+    """Carries the plan out. Holds no state of its own: the store and the agent have it all."""
+
+    def __init__(self, store: Store, compute: Backend, *, artifacts: str, slots: int) -> None:
+        self._store = store
+        self._compute = compute
+        self._artifacts = artifacts
+        self._slots = slots
+
+    def step(self, epoch: int, statuses: dict[str, WorkerStatus]) -> bool:
+        """One round; True if a state changed. `statuses` is the agent's word from before this call."""
+        self._ingest(epoch, statuses)
+        with self._store.read() as tx:
+            views = _read_views(tx, statuses)
+            now = tx.now()
+        actions = plan(views, slots=self._slots, now=now)
+        for action in actions:
+            self._attempt(epoch, action)
+        changed = any(not isinstance(action, Stop | Order) for action in actions)
+        self._forget(epoch, statuses, {view.job.id: view for view in views})
+        return changed
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any job is unfinished and running."""
+        with self._store.read() as tx:
+            return any(job.state.is_active for job in jobs.list_unfinished(tx))
+
+    def _ingest(self, epoch: int, statuses: dict[str, WorkerStatus]) -> None:
+        """Moves new events into the store, offset and rows in one transaction."""
+        with self._store.read() as tx:
+            views = _read_views(tx, statuses)
+        for view in views:
+            if view.attempt is None or view.status is None or not view.job.state.is_active:
+                continue
+            offset = view.attempt.events_offset
+            while True:
+                events, following = self._compute.read_events(view.attempt.worker_id, offset)
+                if following == offset:
+                    break
+                with self._store.lead(epoch) as tx:
+                    attempts.append_events(
+                        tx, view.job.id, view.attempt.number, events, following, offset=offset
+                    )
+                offset = following
+
+    def _attempt(self, epoch: int, action: Action) -> None:
+        """One job's trouble is not its neighbours': what cannot be done fails this job alone."""
+        try:
+            self._apply(epoch, action)
+        except ModelryError as error:
+            if error.retryable or isinstance(error, StaleEpoch):
+                raise
+            log.exception("job action refused job=%s", action.job.id)
+            if isinstance(action, Begin | Order):
+                with self._store.lead(epoch) as tx:
+                    jobs.set_state(
+                        tx, action.job.id, JobState.FAILED, failure={**to_wire(error), "detail": ""}
+                    )
+
+    def _apply(self, epoch: int, action: Action) -> None:
+        match action:
+            case Move(job, target):
+                with self._store.lead(epoch) as tx:
+                    jobs.set_state(tx, job.id, target)
+            case Wait(job, reason):
+                with self._store.lead(epoch) as tx:
+                    jobs.set_waiting(tx, job.id, reason)
+            case Begin(job):
+                with self._store.lead(epoch) as tx:
+                    attempt = attempts.start_attempt(tx, job.id)
+                self._order(epoch, job, attempt)
+            case Order(job, attempt):
+                self._order(epoch, job, attempt)
+            case Stop(_, worker_id, reason):
+                self._compute.stop(epoch, worker_id, reason, STOP_GRACE_S)
+            case End(job, attempt, outcome):
+                self._end(epoch, job, attempt, outcome)
+
+    def _order(self, epoch: int, job: Job, attempt: Attempt) -> None:
+        try:
+            with self._store.read() as tx:
+                spec = _spec(tx, job, attempt, self._artifacts)
+        except ModelryError as error:
+            self._end(epoch, job, attempt, _failed(error))
+            return
+        self._compute.start(epoch, spec)
+        log.info("job ordered job=%s attempt=%s kind=%s", job.id, attempt.number, job.kind)
+
+    def _end(self, epoch: int, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+        """Records the end of an attempt and, where it made something, publishes it in the same transaction."""
+        try:
+            with self._store.lead(epoch) as tx:
+                self._record_end(tx, job, attempt, outcome)
+        except StaleEpoch:
+            raise
+        except ModelryError as error:
+            log.warning("job could not publish job=%s error=%s", job.id, error)
+            if outcome.status is not OutcomeStatus.SUCCEEDED or error.retryable:
+                raise
+            with self._store.lead(epoch) as tx:
+                self._record_end(tx, job, attempt, _failed(error))
+
+    def _record_end(self, tx: Transaction, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+        attempts.end_attempt(tx, job.id, attempt.number, outcome.status.value)
+        lost = attempts.count_lost(tx, job.id)
+        target = state_after(outcome, job.wish, lost)
+        notes = _publish(tx, job, outcome) if target is JobState.SUCCEEDED else {}
+        failure = outcome.failure
+        if target is JobState.FAILED and outcome.status is OutcomeStatus.LOST:
+            failure = _failed(WorkerLost(times=lost)).failure
+        if job.state is JobState.STARTING and target is JobState.SUCCEEDED:
+            jobs.set_state(tx, job.id, JobState.RUNNING)
+        jobs.set_state(
+            tx,
+            job.id,
+            target,
+            failure=msgspec.to_builtins(failure) if failure else None,
+            notes=notes,
+        )
+        if target is JobState.QUEUED and outcome.status is OutcomeStatus.LOST:
+            jobs.hold_until(tx, job.id, LOST_PAUSE_S * 2 ** max(lost - 1, 0))
+        if target.is_final and "upload" in job.inputs:
+            uploads.delete(tx, job.project, job.inputs["upload"])
+        log.info("job attempt ended job=%s outcome=%s state=%s", job.id, outcome.status, target)
+
+    def _forget(
+        self, epoch: int, statuses: dict[str, WorkerStatus], views: dict[str, JobView]
+    ) -> None:
+        """Ends workers of older attempts and clears the folders of recorded ones."""
+        with self._store.read() as tx:
+            newest = {
+                attempt.worker_id
+                for job_id in views
+                if (attempt := attempts.current_attempt(tx, job_id)) and attempt.ended_at is None
+            }
+        for worker_id, status in statuses.items():
+            if status.kind != "job" or worker_id in newest:
+                continue
+            if status.is_alive:
+                self._compute.stop(epoch, worker_id, StopReason.CANCEL, 1.0)
+            else:
+                self._compute.forget(epoch, worker_id)
+
+
+def _read_views(tx: Transaction, statuses: dict[str, WorkerStatus]) -> list[JobView]:
+    views = []
+    for job in jobs.list_unfinished(tx):
+        attempt = attempts.current_attempt(tx, job.id) if job.state.is_active else None
+        status = statuses.get(attempt.worker_id) if attempt else None
+        views.append(JobView(job, attempt, status))
+    return views
+
+
+def _spec(tx: Transaction, job: Job, attempt: Attempt, artifacts: str) -> JobSpec:
+    inputs, names = {}, {}
+    for role, identifier in job.inputs.items():
+        if role == "upload":
+            inputs[role] = list(uploads.get(tx, job.project, identifier).files)
+            continue
+        version = datasets.get_version_by_id(tx, identifier)
+        inputs[role] = list(version.files)
+        names[role] = {
+            "name": version.dataset,
+            "version": version.version,
+            "version_id": version.id,
+            "fingerprint": version.fingerprint,
+        }
+    return JobSpec(
+        worker_id=attempt.worker_id,
+        job_id=job.id,
+        attempt=attempt.number,
+        kind=job.kind,
+        params=job.params,
+        inputs=inputs,
+        names=names,
+        checkpoint=attempts.get_checkpoint(tx, job.id),
+        artifacts=artifacts,
+        threads=job.threads,
+        limits=Limits(memory_bytes=job.memory_limit_bytes, time_s=job.time_limit_s),
+    )
+
+
+def _publish(tx: Transaction, job: Job, outcome: Outcome) -> dict[str, object]:
+    """Rows for what the job made; safe to repeat, because a version knows its job."""
+    if (data := made_dataset(outcome.result)) is not None:
+        dataset_version = datasets.add_version(
+            tx, job.project, job.makes, msgspec.to_builtins(data.manifest), data.files, job.id
+        )
+        return {"dataset": job.makes, "version": dataset_version.version}
+    if (model := made_model(outcome.result)) is not None:
+        models.ensure(tx, job.project, job.makes)
+        model_version = models.add_version(
+            tx,
+            job.project,
+            job.makes,
+            msgspec.to_builtins(model.manifest),
+            model.files,
+            job.id,
+            job.inputs.get("data"),
+        )
+        return {"model": job.makes, "version": model_version.version}
+    return {"result": outcome.result} if outcome.result else {}
+
+
+def _failed(error: ModelryError) -> Outcome:
+    wire = to_wire(error)
+    return Outcome(
+        status=OutcomeStatus.FAILED,
+        failure=Failure(
+            code=str(wire["code"]), message=str(wire["message"]), remedy=str(wire["remedy"])
+        ),
+    )

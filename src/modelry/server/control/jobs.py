@@ -1,0 +1,182 @@
+"""Jobs that people ask for: what is refused before a worker is bothered, and what may be wished."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from modelry.core.errors import InvalidParameter, WrongDataKind
+from modelry.core.ids import check_name
+from modelry.core.jobs import SleepParams, TrainParams, check_train_params
+from modelry.core.manifests import DatasetManifest
+from modelry.core.recipes import RecipeCard, get_recipe
+from modelry.core.records import DatasetVersion, Job, LogLine, MetricPoint
+from modelry.core.settings import Settings
+from modelry.core.states import JobState, JobWish
+from modelry.server.control.references import read_data_reference
+from modelry.server.store import Store, curves, datasets, jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a job may use; None takes the service's default (threads) or means no limit."""
+
+    threads: int | None = None
+    memory_limit_bytes: int | None = None
+    time_limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """A wish to train, as a person states it."""
+
+    recipe: str
+    #: `name` or `name:3`.
+    data: str
+    #: Name of the model the version will belong to.
+    model: str
+    params: dict[str, Any]
+    preset: str | None = None
+    checkpoint_s: float | None = None
+    checkpoint_steps: int | None = None
+
+
+def submit_training(
+    store: Store, settings: Settings, project: str, wish: Training, resources: Resources
+) -> Job:
+    """The job that trains; recipe, parameters and data are checked now, against the data's own manifest."""
+    card = get_recipe(wish.recipe)
+    params = TrainParams(
+        recipe=card.name,
+        params=check_train_params(card.name, wish.params, wish.preset),
+        model=check_name(wish.model, "model"),
+        checkpoint_s=wish.checkpoint_s or settings.checkpoint_s,
+        checkpoint_steps=wish.checkpoint_steps,
+    )
+    threads = check_threads(resources.threads, settings.job_threads)
+    name, number = read_data_reference(wish.data)
+    with store.write() as tx:
+        version = datasets.get_version(tx, project, name, number)
+        check_learnable(card, version)
+        return jobs.create(
+            tx,
+            project=project,
+            kind="train",
+            makes=params.model,
+            params=msgspec.to_builtins(params),
+            inputs={"data": version.id},
+            threads=threads,
+            memory_limit_bytes=resources.memory_limit_bytes,
+            time_limit_s=resources.time_limit_s,
+        )
+
+
+def submit_sleep(store: Store, project: str, params: SleepParams, resources: Resources) -> Job:
+    """A job that counts steps and makes nothing."""
+    threads = check_threads(resources.threads, 1)
+    with store.write() as tx:
+        return jobs.create(
+            tx,
+            project=project,
+            kind="sleep",
+            makes="",
+            params=msgspec.to_builtins(params),
+            inputs={},
+            threads=threads,
+            memory_limit_bytes=resources.memory_limit_bytes,
+            time_limit_s=resources.time_limit_s,
+        )
+
+
+def list_jobs(
+    store: Store,
+    project: str,
+    *,
+    state: JobState | None,
+    kind: str | None,
+    limit: int,
+    before: str | None,
+) -> list[Job]:
+    """The newest first; `before` is the last id of the page before."""
+    with store.read() as tx:
+        return jobs.list(tx, project, state=state, kind=kind, limit=limit, before=before)
+
+
+def get_job(store: Store, project: str, job_id: str) -> Job:
+    """One job."""
+    with store.read() as tx:
+        return jobs.get(tx, project, job_id)
+
+
+def list_metrics(
+    store: Store, project: str, job_id: str, *, name: str | None, after_step: int | None
+) -> list[MetricPoint]:
+    """A job's curves."""
+    with store.read() as tx:
+        jobs.get(tx, project, job_id)
+        return curves.metrics(tx, job_id, name=name, after_step=after_step)
+
+
+def list_logs(store: Store, project: str, job_id: str, *, after: int, limit: int) -> list[LogLine]:
+    """A job's log after a line's number."""
+    with store.read() as tx:
+        jobs.get(tx, project, job_id)
+        return curves.logs(tx, job_id, after=after, limit=limit)
+
+
+def wish(store: Store, project: str, job_id: str, wished: JobWish) -> Job:
+    """Asks for a job to run, pause or be cancelled; the controller carries it out."""
+    with store.write() as tx:
+        return jobs.set_wish(tx, project, job_id, wished)
+
+
+def delete_job(store: Store, project: str, job_id: str) -> None:
+    """Removes a finished job with its log and curves; what it made stays."""
+    with store.write() as tx:
+        jobs.delete(tx, project, job_id)
+
+
+def check_threads(threads: int | None, default: int) -> int:
+    """The thread count, never more than the machine has cores."""
+    cores = os.cpu_count() or 1
+    if threads is None:
+        return min(default, cores)
+    if not 1 <= threads <= cores:
+        raise InvalidParameter(name="threads", value=threads, expected=f"1 to {cores}")
+    return threads
+
+
+def check_learnable(card: RecipeCard, version: DatasetVersion) -> None:
+    """Raises `WrongDataKind` where the recipe cannot learn from this data."""
+    manifest = msgspec.convert(version.manifest, DatasetManifest)
+    reason = _why_not(card, manifest)
+    if reason is not None:
+        raise WrongDataKind(
+            recipe=card.name, data=f"{version.dataset}:{version.version}", reason=reason
+        )
+
+
+def _why_not(card: RecipeCard, manifest: DatasetManifest) -> str | None:
+    train = manifest.splits.get("train")
+    if train is None or train.rows == 0:
+        return "it has no training split with rows"
+    target = manifest.features.get(manifest.target or "")
+    if target is None:
+        return "it names no feature to predict"
+    if target.kind != "label":
+        return f"its target '{manifest.target}' is a {target.kind}, and the recipe predicts labels"
+    if len(target.labels or ()) < 2:
+        return f"its target '{manifest.target}' has fewer than two labels"
+    inputs = {name: one for name, one in manifest.features.items() if name != manifest.target}
+    strange = [
+        f"'{name}' ({one.kind})" for name, one in inputs.items() if one.kind not in card.takes
+    ]
+    wanted = " or ".join(card.takes)
+    if strange:
+        return f"it has {', '.join(strange)} where the recipe takes one {wanted}"
+    if len(inputs) != 1:
+        return f"it has {len(inputs)} input features where the recipe takes one {wanted}"
+    return None

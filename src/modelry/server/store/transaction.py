@@ -1,0 +1,106 @@
+"""One transaction, as the functions of this package take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVarTuple, overload
+
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Executable,
+    Result,
+    Select,
+    Table,
+    Update,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from modelry.server.store.database import Kind, Mode, clock
+from modelry.server.store.tables import counters
+
+#: The counter that grows with every change of routes or keys.
+ROUTES = "routes"
+
+Ts = TypeVarTuple("Ts")
+Values = Mapping[str, Any]
+
+
+class Transaction:
+    """Everything done through it happens, or nothing does. It lives as long as its `with` block."""
+
+    def __init__(self, connection: Connection, kind: Kind, mode: Mode) -> None:
+        self._connection = connection
+        self._kind = kind
+        self._mode = mode
+        self._routes_changed = False
+
+    def now(self) -> float:
+        """The database's clock when this transaction first asked; one moment for all its rows."""
+        return self._now
+
+    @cached_property
+    def _now(self) -> float:
+        return float(self._connection.execute(select(clock())).scalar_one())
+
+    @overload
+    def execute(self, statement: Select[*Ts]) -> Result[*Ts]: ...
+    @overload
+    def execute(self, statement: Executable) -> Result[*tuple[Any, ...]]: ...
+    def execute(self, statement: Executable) -> Result[*tuple[Any, ...]]:
+        """The rows of a statement."""
+        return self._connection.execute(statement)
+
+    def held(self, statement: Select[*Ts], table: Table) -> Result[*Ts]:
+        """The rows of a statement; a writer keeps those of `table` from being deleted until it ends."""
+        if self._mode == "write":
+            statement = statement.with_for_update(read=True, key_share=True, of=table)
+        return self._connection.execute(statement)
+
+    def change(self, statement: Update | Delete) -> int:
+        """How many rows a statement changed: 0 where a guard in its WHERE did not hold."""
+        return self._connection.execute(statement).rowcount
+
+    def insert(self, table: Table, values: Values) -> None:
+        """A row that cannot be there yet."""
+        self._connection.execute(insert(table).values(**values))
+
+    def insert_all(self, table: Table, rows: Sequence[Values]) -> None:
+        """Many rows in one call."""
+        if rows:
+            self._connection.execute(insert(table), rows)
+
+    def insert_new(self, table: Table, values: Values) -> bool:
+        """A row, unless one with the same key or name is there (or is just being made): then False."""
+        make = sqlite.insert if self._kind == "sqlite" else postgresql.insert
+        statement = make(table).values(**values).on_conflict_do_nothing()
+        key = next(iter(table.primary_key))
+        return self._connection.execute(statement.returning(key)).first() is not None
+
+    def upsert_all(self, table: Table, rows: Sequence[Values]) -> None:
+        """Many rows, each in place of the one with its primary key."""
+        if not rows:
+            return
+        make = sqlite.insert if self._kind == "sqlite" else postgresql.insert
+        statement = make(table)
+        key = [column.name for column in table.primary_key]
+        rest = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=key, set_=rest), rows
+        )
+
+    def change_routes(self) -> None:
+        """Asks for a new routes number. It is given once, last: a row that all wait for is held shortest."""
+        self._routes_changed = True
+
+    def flush(self) -> None:
+        """Writes what was put off to the end."""
+        if self._routes_changed:
+            self._routes_changed = False
+            self.change(
+                update(counters).where(counters.c.name == ROUTES).values(value=counters.c.value + 1)
+            )

@@ -1,0 +1,24 @@
+"""The largest epoch ever seen: it outlives the agent, so that a leader of the past is refused for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelry.core.durable import write_durably
+from modelry.core.errors import StaleEpoch
+
+
+class EpochGuard:
+    """`run/epoch`, one number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.current = int(path.read_text()) if path.exists() else 0
+
+    def check(self, epoch: int) -> None:
+        """Let the newest leader pass; raises `StaleEpoch` for an earlier one."""
+        if epoch < self.current:
+            raise StaleEpoch(epoch=epoch, current=self.current)
+        if epoch > self.current:
+            write_durably(self._path, str(epoch).encode())
+            self.current = epoch

@@ -1,0 +1,145 @@
+"""The job `import-data`: files in, an immutable data set version out.
+
+Unpack, understand, examine every row, and only then write. Whatever is wrong is told with the file and the reason
+(`InvalidData`), and nothing names what a failed import left in the artifacts.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from modelry.core.errors import InvalidData, InvalidParameter, StorageFull
+from modelry.core.jobs import ImportParams
+from modelry.core.results import to_result
+from modelry.worker.context import JobContext
+from modelry.worker.data.examining import examine
+from modelry.worker.data.kinds import Kind
+from modelry.worker.data.parts import Draft
+from modelry.worker.data.readers.arrays import read_arrays
+from modelry.worker.data.readers.digits import read_digits
+from modelry.worker.data.readers.images import read_images
+from modelry.worker.data.readers.tables import read_tables
+from modelry.worker.data.sources import SourceFile, list_source
+from modelry.worker.data.unpacking import Unpacker
+from modelry.worker.data.writing import write_dataset
+
+_NAMED_FILES = 20
+
+
+def run(context: JobContext) -> dict[str, Any]:
+    """Imports what the parameters name; the result is a `MadeDataset`."""
+    params = msgspec.convert(context.spec.params, ImportParams)
+    _check(params)
+    unpacked = context.work / "unpacked"
+    try:
+        return _import(context, params, unpacked)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(place=str(context.work)) from error
+        raise
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _import(context: JobContext, params: ImportParams, unpacked: Path) -> dict[str, Any]:
+    files = _sources(context, params)
+    draft = read_digits() if params.source == "builtin" else _read(context, files, params, unpacked)
+    for name in draft.left_out:
+        context.log(f"{name} is no data and was left out.", level="warning")
+
+    def tick(done: int, total: int) -> None:
+        context.check_stop()
+        context.progress("checking data", step=done, total_steps=total)
+
+    examined = examine(draft, params.test_share, tick)
+    total = sum(len(split.indices) for split in examined.splits.values())
+    written = 0
+
+    def wrote(rows: int) -> None:
+        nonlocal written
+        written += rows
+        context.check_stop()
+        context.progress("writing data", step=written, total_steps=total)
+
+    made = write_dataset(examined, _origin(draft, params, files), context.artifacts, wrote)
+    parts = ", ".join(f"{name} {split.rows}" for name, split in made.manifest.splits.items())
+    context.log(f"Imported {total} rows: {parts}.")
+    return to_result(made)
+
+
+def _check(params: ImportParams) -> None:
+    if not 0 <= params.test_share < 1:
+        raise InvalidParameter(
+            name="test_share", value=params.test_share, expected="a number from 0 to below 1"
+        )
+    if params.source == "builtin" and params.location != "digits":
+        raise InvalidParameter(name="location", value=params.location, expected="'digits'")
+
+
+def _sources(context: JobContext, params: ImportParams) -> list[SourceFile]:
+    if params.source == "builtin":
+        return []
+    context.progress("listing files")
+    root = context.fetch("upload") if params.source == "upload" else Path(params.location)
+    return list_source(root)
+
+
+def _read(
+    context: JobContext, files: list[SourceFile], params: ImportParams, unpacked: Path
+) -> Draft:
+    context.progress("unpacking", total_steps=len(files))
+    packed = sum(file.size_bytes for file in files)
+    unpacker = Unpacker(unpacked, packed, context.check_stop)
+    found: list[tuple[SourceFile, Kind]] = []
+    for number, file in enumerate(files):
+        found += unpacker.expand(file)
+        context.check_stop()
+        context.progress("unpacking", step=number + 1, total_steps=len(files))
+    return read_draft(found, params)
+
+
+def read_draft(found: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
+    """Chooses the reader by the files' kinds; raises `InvalidData` for mixed ones and for none."""
+    data = [each for each in found if each[1] is not Kind.TEXT]
+    texts = [file.name for file, kind in found if kind is Kind.TEXT]
+    if not data:
+        name = texts[0] if texts else "the source"
+        raise InvalidData(file=name, reason="it holds no data of a kind that is known here")
+    draft = _read_kind(data, params)
+    return Draft(draft.reader, draft.parts, draft.target, [*texts, *draft.left_out])
+
+
+def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
+    first, kind = data[0]
+    arrays = (Kind.NPY, Kind.IDX)
+    for file, other in data:
+        if other is not kind and not (kind in arrays and other in arrays):
+            reason = f"its kind is '{other}', but {first.name} is '{kind}'; import one at a time"
+            raise InvalidData(file=file.name, reason=reason)
+    files = [file for file, _ in data]
+    if kind in arrays:
+        return read_arrays(data, params)
+    if kind is Kind.IMAGE:
+        return read_images(files, params)
+    return read_tables(files, params)
+
+
+def _origin(draft: Draft, params: ImportParams, files: list[SourceFile]) -> dict[str, Any]:
+    return {
+        "reader": draft.reader,
+        "source": params.source,
+        "location": params.location,
+        "files": [
+            {"name": file.name, "size_bytes": file.size_bytes} for file in files[:_NAMED_FILES]
+        ],
+        "file_count": len(files),
+        "left_out": draft.left_out[:_NAMED_FILES],
+        "target": params.target,
+        "labels_from": params.labels_from,
+        "test_share": params.test_share,
+    }

@@ -1,0 +1,102 @@
+"""Deployments: what is wished is checked and kept; replicas are the controller's."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tests.unit.server.api.nouns import add_model
+from tests.unit.server.api.web import Web
+
+
+@pytest.fixture
+def headers(web: Web, project: str) -> dict[str, str]:
+    """A project with two versions of `digits`, the first one in production, and a model `letters`."""
+    for number in (1, 2):
+        add_model(web.store, web.artifacts, project, "digits", job_id=f"job_{number}")
+    add_model(web.store, web.artifacts, project, "letters")
+    headers = {"x-modelry-project": project}
+    alias = "/api/v1/models/digits/aliases/production"
+    web.value(web.ask("PUT", alias, json={"version": 1}, headers=headers))
+    return headers
+
+
+@pytest.mark.parametrize(
+    ("model", "version"), [("digits", 2), ("digits:1", 1), ("digits@production", 1)]
+)
+def test_a_model_is_named_by_itself_a_number_or_an_alias(
+    web: Web, headers: dict[str, str], model: str, version: int
+) -> None:
+    made = web.post("/deployments", {"name": "七", "model": model}, headers=headers)
+    assert (made["model"], made["version"], made["state"]) == ("digits", version, "starting")
+    assert (made["replicas"], made["max_batch"], made["threads"]) == (1, 32, 1)
+    found = web.get("/deployments/七", headers=headers)
+    assert found.pop("replicas_list") == []
+    assert found == made
+    assert web.get("/deployments", headers=headers) == [made]
+
+
+def test_the_gateway_of_this_process_knows_a_deployment_at_once(
+    web: Web, project: str, headers: dict[str, str]
+) -> None:
+    web.post("/deployments", {"name": "seven", "model": "digits"}, headers=headers)
+    routes = web.gateway._snapshot.routes
+    assert (project, "seven") in routes
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"model": "faces"}, "not_found"),
+        ({"model": "digits:3"}, "not_found"),
+        ({"model": "digits@staging"}, "not_found"),
+        ({"model": "digits:x"}, "invalid_request"),
+        ({"model": "digits@a b"}, "invalid_name"),
+        ({"model": ""}, "invalid_name"),
+        ({"name": "a:b"}, "invalid_name"),
+        ({"replicas": -1}, "invalid_request"),
+        ({"replicas": 65}, "invalid_request"),
+        ({"replicas": 1.5}, "invalid_request"),
+        ({"max_batch": 0}, "invalid_request"),
+        ({"max_batch": 1025}, "invalid_request"),
+        ({"threads": 0}, "invalid_parameter"),
+        ({"threads": (os.cpu_count() or 1) + 1}, "invalid_parameter"),
+        ({"gpu": True}, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused(
+    web: Web, headers: dict[str, str], changes: dict[str, Any], code: str
+) -> None:
+    body = {"name": "seven", "model": "digits", **changes}
+    assert web.refused("POST", "/deployments", json=body, headers=headers).code == code
+    assert web.get("/deployments", headers=headers) == []
+
+
+def test_a_change_leaves_the_rest_as_it_was(web: Web, headers: dict[str, str]) -> None:
+    web.post("/deployments", {"name": "seven", "model": "digits:1"}, headers=headers)
+    url = "/api/v1/deployments/seven"
+    for change, seen in (
+        ({"replicas": 0}, {"replicas": 0, "version": 1, "max_batch": 32}),
+        ({"model": "digits:2"}, {"replicas": 0, "version": 2, "max_batch": 32}),
+        ({"max_batch": 4, "replicas": 2}, {"replicas": 2, "version": 2, "max_batch": 4}),
+    ):
+        changed = web.value(web.ask("PATCH", url, json=change, headers=headers))
+        assert {name: changed[name] for name in seen} == seen
+    error = web.refused("PATCH", "/deployments/seven", json={"name": "eight"}, headers=headers)
+    assert error.code == "invalid_request"
+    error = web.refused("PATCH", "/deployments/none", json={"replicas": 1}, headers=headers)
+    assert error.code == "not_found"
+
+
+def test_a_deleted_deployment_is_wished_away_and_routed_no_more(
+    web: Web, project: str, headers: dict[str, str]
+) -> None:
+    web.post("/deployments", {"name": "seven", "model": "digits"}, headers=headers)
+    assert web.refused(
+        "POST", "/deployments", json={"name": "seven", "model": "digits"}, headers=headers
+    ).code == ("already_exists")
+    assert web.ask("DELETE", "/api/v1/deployments/seven", headers=headers).status_code == 202
+    assert web.get("/deployments/seven", headers=headers)["wish"] == "delete"
+    assert (project, "seven") not in web.gateway._snapshot.routes
