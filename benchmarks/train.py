@@ -87,7 +87,7 @@ def run_bare(recipe: str, params: dict[str, Any], samples: Samples) -> Cost:
             inputs = samples.inputs[index].float() * samples.scale
             loss = functional.cross_entropy(network(inputs), samples.labels[index])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     return measure(work, network)
@@ -113,7 +113,7 @@ def run_ours(recipe: str, params: dict[str, Any], samples: Samples, home: Path) 
 
 def run_rounds(recipe: str, rounds: int, steps: int) -> list[tuple[Cost, Cost, Cost]]:
     """(ours, bare, bare again) per round."""
-    params = get_recipe(recipe).check({"epochs": 1, "schedule": "constant"})
+    params = get_recipe(recipe).check({"epochs": 1, "batch_size": BATCH, "schedule": "constant"})
     samples = make_samples(steps * BATCH, make_network(recipe, params).input_shape)
     found = []
     for number in range(rounds + 1):

@@ -37,6 +37,7 @@ from modelry.core.specs import ReplicaSpec
 from modelry.core.states import DeploymentState
 from modelry.core.tensors import Array, decode_payload, encode_payload
 from modelry.server.gateway import Caller, Gateway, Reply
+from modelry.server.gateway.dispatch import ReplicaLink
 from modelry.worker.folder import WorkerFolder
 
 PEPPER = b"p" * 32
@@ -97,6 +98,8 @@ class House:
     max_queue: int = 1024
     number: int = 0
     plugin: Path | None = None
+    #: Replicas that somebody else started: worker id → version.
+    elsewhere: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.home = Home(self.root)
@@ -217,7 +220,11 @@ class House:
     def snapshot(self) -> Snapshot:
         """What the store would say: replicas that have an address and were not taken out."""
         self.number += 1
-        ready = [(p.id, p.version, p.address) for p in self.replicas if p.address is not None]
+        known = [(p.id, p.version, p.folder) for p in self.replicas] + [
+            (worker_id, version, WorkerFolder.under(self.home.run, worker_id))
+            for worker_id, version in self.elsewhere.items()
+        ]
+        addresses = [(id, version, folder.read_address()) for id, version, folder in known]
         route = Route(
             deployment_id="dep_1",
             project="default",
@@ -227,7 +234,7 @@ class House:
             version=self.wished,
             max_batch=self.max_batch,
             failure=None,
-            replicas=tuple((id, version, address or "") for id, version, address in ready),
+            replicas=tuple((id, version, at) for id, version, at in addresses if at is not None),
             manifests={n: msgspec.to_builtins(p.manifest) for n, p in self.packages.items()},
         )
         key = Key(id=self.key.id, label="t", project="default", scopes=("infer",), created_at=0.0)
@@ -304,6 +311,20 @@ class Client:
         reply, got = await self.ask(x, **options)
         np.testing.assert_allclose(got, self.house.packages[reply.version].expect(x), atol=1e-5)
         return reply
+
+
+def count_lost(gateway: Gateway) -> list[int]:
+    """How many requests each connection that ends takes with it, to be tried again; grows as they end."""
+    lost: list[int] = []
+    dispatch = gateway._dispatch
+    note = dispatch.lost
+
+    def counting(link: ReplicaLink) -> None:
+        lost.append(len(link.requests))
+        note(link)
+
+    dispatch.lost = counting  # type: ignore[method-assign]
+    return lost
 
 
 def pictures(rows: int, seed: int = 0) -> Array:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -25,7 +26,7 @@ from modelry.core.frames import HEADER_SIZE, Decoder, Frame, Kind, encode_frame
 from modelry.core.specs import OutcomeStatus
 from modelry.core.states import DeploymentState
 from tests.serving.hostile_runtime import CRASH, HANG, RAISE
-from tests.serving.house import Client, House, live, pictures, until, wait_until
+from tests.serving.house import Client, House, count_lost, live, pictures, until, wait_until
 
 
 def test_batched_answers_equal_single_ones(house: House) -> None:
@@ -155,6 +156,7 @@ def test_a_drain_loses_nothing(house: House) -> None:
     async def story() -> None:
         one, two = house.gateway(), house.gateway()
         clients = []
+        lost = [count_lost(one), count_lost(two)]
         for gateway in (one, two):
             await gateway.start()
             clients.append(Client(house, gateway))
@@ -175,6 +177,7 @@ def test_a_drain_loses_nothing(house: House) -> None:
         await until(lambda: answered > mark + 200)
         enough = True
         await asyncio.gather(*crowd)
+        assert lost == [[0], [0]]
         await one.close()
         await two.close()
 
@@ -195,6 +198,7 @@ def test_a_roll_to_another_version_fails_no_request(house: House) -> None:
 
     async def story() -> None:
         gateway = house.gateway()
+        lost = count_lost(gateway)
         await gateway.start()
         client = Client(house, gateway)
         versions: list[int] = []
@@ -220,6 +224,7 @@ def test_a_roll_to_another_version_fails_no_request(house: House) -> None:
         await asyncio.gather(*crowd)
         assert set(versions) == {1, 2}
         assert set(versions[mark:]) == {2}
+        assert sum(lost) == 0
         await gateway.close()
 
     live(story())
@@ -418,5 +423,6 @@ def test_a_replica_loads_no_training_library() -> None:
 def test_a_replica_shows_that_it_lives(house: House) -> None:
     house.linear()
     process = house.started()
+    process.popen.send_signal(signal.SIGINT)
     os.utime(process.folder.lock, (0, 0))
     wait_until(lambda: process.folder.last_sign_of_life() > 1)

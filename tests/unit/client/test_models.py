@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import modelry
 from modelry.client.refs import Ref, parse_ref
 from modelry.core.errors import AlreadyExists, InternalError, InvalidParameter
-from tests.unit.client.answering import talking
+from tests.unit.client.answering import answering, talking
 
 
 def version(*files: tuple[str, bytes]) -> tuple[int, object]:
@@ -86,3 +88,14 @@ def test_what_is_there_already_is_not_overwritten(tmp_path: Path) -> None:
             with pytest.raises(AlreadyExists):
                 client.models.export("digits", target)
         assert server.asked == []
+
+
+def test_the_async_client_exports_the_same(tmp_path: Path) -> None:
+    async def story(url: str) -> Path:
+        async with modelry.AsyncClient(url, "mk_a_b") as client:
+            return await client.models.export("手写数字", tmp_path / "out")
+
+    answers = [version(*FILES), *((200, content) for _, content in FILES)]
+    with answering(*answers) as server:
+        target = asyncio.run(story(server.url))
+    assert (target / "forms" / "model.onnx").read_bytes() == b"\0" * 3000

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+import modelry
 from modelry.client.uploading import CHUNK, list_files
 from modelry.core.errors import InvalidData, InvalidParameter, NotFound, to_wire
-from tests.unit.client.answering import talking
+from tests.unit.client.answering import answering, talking
 
 UPLOAD = {"id": "upl_1", "project": "default", "files": [], "created_at": 1.0, "expires_at": 2.0}
 JOB = {
@@ -71,3 +73,16 @@ def test_exactly_one_source_must_be_given() -> None:
         with pytest.raises(InvalidParameter):
             client.data.add("x", "a.csv", builtin="digits")
         assert server.asked == []
+
+
+def test_the_async_client_sends_the_same_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (CHUNK // 100)
+    (tmp_path / "a.bin").write_bytes(content)
+
+    async def story(url: str) -> str:
+        async with modelry.AsyncClient(url, "mk_a_b") as client:
+            return (await client.data.add("x", tmp_path / "a.bin", wait=False)).id
+
+    with answering((201, UPLOAD), (200, {}), (202, JOB)) as server:
+        assert asyncio.run(story(server.url)) == "job_1"
+        assert server.asked[1].body == content

@@ -55,7 +55,7 @@ CNN = RecipeCard(
     ),
     rules=(check_training,),
     presets={
-        "reference": {},
+        "reference": {"schedule": "constant"},
         "fast": {
             "epochs": 2,
             "batch_size": 128,

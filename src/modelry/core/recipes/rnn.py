@@ -52,5 +52,5 @@ RNN = RecipeCard(
         *TRAINING_PARAMS,
     ),
     rules=(check_training,),
-    presets={"reference": {}},
+    presets={"reference": {"schedule": "constant"}},
 )
