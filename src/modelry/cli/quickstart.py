@@ -125,7 +125,8 @@ def _train(client: Client, epochs: int) -> JobHandle:
         f"{split['rows']} for {name}" for name, split in data.manifest["splits"].items()
     )
     _say_step(f"Training the cnn for {epochs} epochs ({rows})")
-    job = client.train("cnn", data=f"{NAME}:{data.version}", model=NAME, epochs=epochs)
+    # One thread: on a machine that does other things too, several wait for each other at every step of so small a net.
+    job = client.train("cnn", data=f"{NAME}:{data.version}", model=NAME, epochs=epochs, threads=1)
     job.watch()
     return job
 

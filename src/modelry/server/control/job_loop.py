@@ -7,6 +7,7 @@ says `starting` with a new attempt, then the agent is told; a `starting` job tha
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 LOST_LIMIT = 5
 #: First pause before a lost job starts again; doubles each time.
 LOST_PAUSE_S = 0.25
+#: Kinds that use their threads all the time: two of them on the same cores only get in each other's way.
+COMPUTING = frozenset({"train"})
 #: How long a worker may take to checkpoint and end before it is killed.
 STOP_GRACE_S = 30.0
 
@@ -102,23 +105,49 @@ Action = Move | Wait | Begin | Order | Stop | End
 LOST = Outcome(status=OutcomeStatus.LOST)
 
 
-def plan(views: Sequence[JobView], *, slots: int, now: float) -> list[Action]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free for jobs that are to begin."""
+
+    slots: int
+    #: Cores that no training uses. Small jobs need none: they do not wait behind a long training.
+    cores: int
+
+    def without(self, job: Job) -> Room:
+        """What is left beside this job."""
+        return Room(self.slots - 1, self.cores - (job.threads if job.kind in COMPUTING else 0))
+
+    def lacks(self, job: Job, *, is_idle: bool) -> str | None:
+        """What keeps the job waiting, for people; a job that is larger than the machine runs alone."""
+        if self.slots < 1:
+            return "a free job slot (MODELRY_JOB_SLOTS)"
+        if job.kind in COMPUTING and job.threads > self.cores and not is_idle:
+            return f"{job.threads} free cores"
+        return None
+
+
+def plan(views: Sequence[JobView], room: Room, *, now: float) -> list[Action]:
     """What to do next, oldest job first; decides without doing."""
     actions: list[Action] = []
-    running = sum(1 for view in views if view.job.state.is_active)
+    is_idle = True
+    for view in views:
+        if view.job.state.is_active:
+            room = room.without(view.job)
+            is_idle &= view.job.kind not in COMPUTING
     for view in views:
         if view.job.state.is_active:
             actions.extend(_plan_active(view))
             continue
-        action = _plan_waiting(view.job, has_slot=running < slots, now=now)
+        action = _plan_waiting(view.job, room.lacks(view.job, is_idle=is_idle), now)
         if isinstance(action, Begin):
-            running += 1
+            room = room.without(view.job)
+            is_idle &= view.job.kind not in COMPUTING
         if action is not None:
             actions.append(action)
     return actions
 
 
-def _plan_waiting(job: Job, *, has_slot: bool, now: float) -> Action | None:
+def _plan_waiting(job: Job, lacking: str | None, now: float) -> Action | None:
     if job.wish is JobWish.CANCEL:
         return Move(job, JobState.CANCELLED)
     if job.state is JobState.PAUSED:
@@ -127,7 +156,7 @@ def _plan_waiting(job: Job, *, has_slot: bool, now: float) -> Action | None:
         return Move(job, JobState.PAUSED)
     if job.not_before is not None and job.not_before > now:
         return _wait(job, "a pause after its worker was lost")
-    return Begin(job) if has_slot else _wait(job, "a free job slot (MODELRY_JOB_SLOTS)")
+    return Begin(job) if lacking is None else _wait(job, lacking)
 
 
 def _wait(job: Job, reason: str) -> Wait | None:
@@ -176,7 +205,7 @@ class JobLoop:
         self._store = store
         self._compute = compute
         self._artifacts = artifacts
-        self._slots = slots
+        self._room = Room(slots, os.cpu_count() or 1)
 
     def step(self, epoch: int, statuses: dict[str, WorkerStatus]) -> bool:
         """One round; True if a state changed. `statuses` is the agent's word from before this call."""
@@ -184,7 +213,7 @@ class JobLoop:
         with self._store.read() as tx:
             views = _read_views(tx, statuses)
             now = tx.now()
-        actions = plan(views, slots=self._slots, now=now)
+        actions = plan(views, self._room, now=now)
         for action in actions:
             self._attempt(epoch, action)
         changed = any(not isinstance(action, Stop | Order) for action in actions)

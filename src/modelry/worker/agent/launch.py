@@ -26,6 +26,9 @@ LOCK_FD = 3
 _OOM_SCORE = "500"
 #: Variables that keep numerical libraries from starting threads of their own.
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+#: How long a waiting OpenMP thread spins before it sleeps. The library's own 300,000 make two trainings on the same
+#: cores five times slower together than one after the other; 5,000 cost a lone one nothing.
+_SPIN_COUNT = {"GOMP_SPINCOUNT": "5000"}
 _BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 #: What a new process does once it is a worker; it does not come back.
@@ -103,7 +106,8 @@ def _environment(spec: WorkerSpec) -> dict[str, str]:
         if name == "MODELRY_HOME" or not name.startswith("MODELRY_")
     }
     threads = spec.threads if isinstance(spec, JobSpec) else 1
-    return {**kept, **dict.fromkeys(SINGLE_THREADED, str(threads)), "PYTHONUNBUFFERED": "1"}
+    threading = dict.fromkeys(SINGLE_THREADED, str(threads))
+    return {**_SPIN_COUNT, **kept, **threading, "PYTHONUNBUFFERED": "1"}
 
 
 def _become_worker(folder: WorkerFolder, lock_fd: int) -> None:

@@ -17,6 +17,7 @@ from modelry.server.control.job_loop import (
     JobView,
     Move,
     Order,
+    Room,
     Stop,
     Wait,
     plan,
@@ -65,26 +66,40 @@ def view(of: Job, seen: WorkerStatus | None = None) -> JobView:
 
 def test_no_more_jobs_begin_than_there_are_slots() -> None:
     views = [view(job(n)) for n in range(1, 6)]
-    actions = plan(views, slots=2, now=0.0)
+    actions = plan(views, Room(2, 8), now=0.0)
     assert [a.job.id for a in actions if isinstance(a, Begin)] == ["job_1", "job_2"]
     assert sum(isinstance(a, Wait) for a in actions) == 3
 
 
+def test_trainings_share_no_core_and_small_jobs_pass_by() -> None:
+    first = replace(job(1, JobState.RUNNING), kind="train", threads=2)
+    second = replace(job(2), kind="train", threads=2)
+    small = replace(job(3), kind="import-data")
+    views = [view(first, status(first)), view(second), view(small)]
+    actions = plan(views, Room(3, 2), now=0.0)
+    assert actions == [Wait(second, "2 free cores"), Begin(small)]
+
+
+def test_a_training_larger_than_the_machine_runs_alone() -> None:
+    large = replace(job(1), kind="train", threads=64)
+    assert plan([view(large)], Room(1, 2), now=0.0) == [Begin(large)]
+
+
 def test_a_wait_is_written_once() -> None:
-    first = plan([view(job())], slots=0, now=0.0)
+    first = plan([view(job())], Room(0, 8), now=0.0)
     assert isinstance(first[0], Wait)
     told = replace(job(), waiting_for=first[0].reason)
-    assert plan([view(told)], slots=0, now=0.0) == []
+    assert plan([view(told)], Room(0, 8), now=0.0) == []
 
 
 def test_a_starting_job_unknown_to_the_agent_is_ordered_again() -> None:
     starting = job(state=JobState.STARTING)
-    assert plan([view(starting)], slots=1, now=0.0) == [Order(starting, attempt(starting))]
+    assert plan([view(starting)], Room(1, 8), now=0.0) == [Order(starting, attempt(starting))]
 
 
 def test_a_running_job_unknown_to_the_agent_is_lost() -> None:
     running = job(state=JobState.RUNNING)
-    [action] = plan([view(running)], slots=1, now=0.0)
+    [action] = plan([view(running)], Room(1, 8), now=0.0)
     assert isinstance(action, End)
     assert action.outcome.status is OutcomeStatus.LOST
 
@@ -92,7 +107,7 @@ def test_a_running_job_unknown_to_the_agent_is_lost() -> None:
 def test_a_wish_reaches_the_worker_as_a_reason() -> None:
     for wish, reason in ((JobWish.CANCEL, StopReason.CANCEL), (JobWish.PAUSE, StopReason.PAUSE)):
         running = job(state=JobState.RUNNING, wish=wish)
-        [action] = plan([view(running, status(running))], slots=1, now=0.0)
+        [action] = plan([view(running, status(running))], Room(1, 8), now=0.0)
         assert isinstance(action, Stop)
         assert action.reason is reason
 
@@ -100,13 +115,13 @@ def test_a_wish_reaches_the_worker_as_a_reason() -> None:
 def test_a_waiting_job_that_is_cancelled_never_starts() -> None:
     for state in (JobState.QUEUED, JobState.PAUSED):
         cancelled = job(state=state, wish=JobWish.CANCEL)
-        assert plan([view(cancelled)], slots=1, now=0.0) == [Move(cancelled, JobState.CANCELLED)]
+        assert plan([view(cancelled)], Room(1, 8), now=0.0) == [Move(cancelled, JobState.CANCELLED)]
 
 
 def test_a_lost_job_waits_for_its_pause() -> None:
     held = replace(job(), not_before=10.0)
-    assert isinstance(plan([view(held)], slots=1, now=9.0)[0], Wait)
-    assert isinstance(plan([view(held)], slots=1, now=10.0)[0], Begin)
+    assert isinstance(plan([view(held)], Room(1, 8), now=9.0)[0], Wait)
+    assert isinstance(plan([view(held)], Room(1, 8), now=10.0)[0], Begin)
 
 
 def test_a_job_that_is_always_lost_fails_in_the_end() -> None:
@@ -137,7 +152,7 @@ def test_every_planned_move_is_legal(
     one = job(state=state, wish=wish)
     seen = status(one, Outcome(status=outcome) if outcome else None) if is_known else None
     now = state
-    for action in plan([view(one, seen)], slots=1, now=0.0):
+    for action in plan([view(one, seen)], Room(1, 8), now=0.0):
         if isinstance(action, Move):
             target = action.target
         elif isinstance(action, End):
