@@ -129,6 +129,54 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_a_home_too_deep_for_the_database_is_refused_with_the_reason(tmp_path: Path) -> None:
+    refused = start_and_read(tmp_path.joinpath(*["x" * 200] * 3))
+    assert refused.returncode == 2
+    assert "MODELRY_HOME" in refused.stderr
+    assert "bytes" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["with spaces", "中文", "what?", "100%41", "#1", "it's"])
+def test_a_home_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    with running_service(tmp_path / name) as service:
+        assert httpx.get(service.url + "/health", timeout=10).is_success
+        assert service.stop() == 0
+
+
+def test_a_home_of_another_user_is_refused_with_the_reason(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("nothing is refused to root")
+    lock = tmp_path / "home" / "run" / "agent.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch(0o000)
+    refused = start_and_read(tmp_path / "home")
+    assert refused.returncode == 2
+    assert "chown" in refused.stderr
+
+
+def test_ctrl_c_is_quiet_however_early(tmp_path: Path) -> None:
+    service = Service(tmp_path / "home")
+    for patience_s in (0.2, 0.5, 0.8):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "modelry.server.supervisor"],
+            env=service.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        time.sleep(patience_s)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        assert b"Traceback" not in said
+        assert service.processes() == []
+
+
+def test_an_end_in_order_leaves_no_socket(tmp_path: Path) -> None:
+    with running_service(tmp_path / "home") as service:
+        assert service.stop() == 0
+        assert not Home(service.home).sockets.exists()
+
+
 def test_plain_http_beyond_this_machine_is_said_at_each_start(tmp_path: Path) -> None:
     with running_service(tmp_path / "home", host="0.0.0.0", insecure_http="true") as service:
         assert service.url.startswith("http://127.0.0.1:")

@@ -61,14 +61,28 @@ from __future__ import annotations
 import string
 from typing import ClassVar
 
+#: Letters of one fact in a sentence: an answer never echoes a whole body.
+LONGEST_FACT = 1000
+
 
 class _Facts(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return f"({key} unknown)"
 
 
+class _Sentences(string.Formatter):
+    def format_field(self, value: object, format_spec: str) -> str:
+        text = str(super().format_field(value, format_spec))
+        return text if len(text) <= LONGEST_FACT else f"{text[: LONGEST_FACT - 1]}…"
+
+
 def _fill(template: str, facts: dict[str, object]) -> str:
-    return string.Formatter().vformat(template, (), _Facts(facts))
+    return _Sentences().vformat(template, (), _Facts(facts))
+
+
+def _carriable(text: str) -> str:
+    """The text with halves of characters, which no wire carries, spelled out: JSON can smuggle them in."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class ModelryError(Exception):
@@ -84,8 +98,10 @@ class ModelryError(Exception):
     def __init__(
         self, message: str | None = None, *, remedy: str | None = None, **facts: object
     ) -> None:
-        self.message = message if message is not None else _fill(self.sentence, facts)
-        self.remedy = remedy if remedy is not None else _fill(self.default_remedy, facts)
+        self.message = _carriable(message if message is not None else _fill(self.sentence, facts))
+        self.remedy = _carriable(
+            remedy if remedy is not None else _fill(self.default_remedy, facts)
+        )
         self.facts: dict[str, object] = facts
         super().__init__(self.message)
 

@@ -40,6 +40,14 @@ def start_ticks(pid: int) -> int | None:
     return None if fields is None or fields[0] in "ZX" else int(fields[19])
 
 
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number where the signal has no name, as most real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @functools.cache
 def boot_id() -> str:
     """A name of this run of the machine; empty where the system does not tell."""

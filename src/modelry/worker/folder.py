@@ -17,6 +17,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from modelry.core.durable import is_locked, sync_folder, take_lock, write_durabl
 from modelry.core.errors import InvalidName
 from modelry.core.specs import Outcome, OutcomeStatus, StopReason, WorkerSpec
 
+Word = TypeVar("Word")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 #: Of two reasons the stronger holds.
 _STRENGTH = {
@@ -112,8 +114,12 @@ class WorkerFolder:
 
     def read_birth(self) -> Birth | None:
         """Who the worker is or was; None where it never came to life."""
-        data = _read(self.path / "pid")
-        return None if data is None else msgspec.json.decode(data, type=Birth)
+        return _decode(_read(self.path / "pid"), Birth)
+
+    @property
+    def is_born(self) -> bool:
+        """Whether there ever was a process, though nothing may be left to tell which."""
+        return (self.path / "pid").exists()
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """Note why the worker is to end; a weaker reason does not replace a stronger one."""
@@ -124,7 +130,10 @@ class WorkerFolder:
     def read_stop(self) -> StopReason | None:
         """Why the worker is asked to end, or None."""
         data = _read(self.path / "stop")
-        return None if data is None else StopReason(data.decode().strip())
+        try:
+            return None if data is None else StopReason(data.decode().strip())
+        except ValueError:
+            return None
 
     def write_address(self, address: str) -> None:
         """Say where the replica answers; from now on it is ready."""
@@ -138,8 +147,7 @@ class WorkerFolder:
         write_durably(self.path / "outcome.json", msgspec.json.encode(outcome))
 
     def read_outcome(self) -> Outcome | None:
-        data = _read(self.path / "outcome.json")
-        return None if data is None else msgspec.json.decode(data, type=Outcome)
+        return _decode(_read(self.path / "outcome.json"), Outcome)
 
     def last_sign_of_life(self) -> float:
         """Seconds since 1970; 0 where there never was one."""
@@ -158,6 +166,14 @@ class WorkerFolder:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def _decode(data: bytes | None, kind: type[Word]) -> Word | None:
+    """None for what is not there, and for what a power cut or a stranger left in its place."""
+    try:
+        return None if data is None else msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError:
+        return None
 
 
 def _read(path: Path) -> bytes | None:

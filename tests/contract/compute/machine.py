@@ -60,7 +60,7 @@ class Machine:
         assert self.agent is not None
         self.agent.send_signal(number)
         self.agent.wait(20)
-        (self.home.sockets / "agent.sock").unlink()
+        (self.home.sockets / "agent.sock").unlink(missing_ok=True)
 
     def status(self, worker_id: str) -> WorkerStatus | None:
         return next((s for s in self.compute.poll() if s.worker_id == worker_id), None)

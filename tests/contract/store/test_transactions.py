@@ -13,6 +13,8 @@ import sqlalchemy as sa
 from modelry.core.errors import (
     BadInput,
     InternalError,
+    InvalidRequest,
+    NotFound,
     StorageFull,
     StoreUnavailable,
 )
@@ -255,3 +257,19 @@ def test_postgresql_is_backed_up_by_its_own_tool(tmp_path: Path) -> None:
     store = Store("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(BadInput, match="pg_dump"):
         store.backup(tmp_path / "copy.db")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_no_database_can_hold_is_the_callers_mistake(store: Store, text: str) -> None:
+    for look in (projects.get, jobs.get_by_id):
+        with pytest.raises((InvalidRequest, NotFound)), store.read() as tx:
+            look(tx, text)
+    with pytest.raises(BadInput), store.write() as tx:
+        projects.create(tx, text)
+
+
+def test_a_number_of_more_than_64_bits_is_the_callers_mistake(store: Store) -> None:
+    with pytest.raises(InvalidRequest), store.write() as tx:
+        new_job(tx, memory_limit_bytes=10**30)
+    with store.read() as tx:
+        assert jobs.list(tx, "default") == []

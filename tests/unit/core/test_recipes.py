@@ -68,6 +68,7 @@ def test_texts_from_a_command_line_are_read(name: str, text: str, value: Any) ->
         ("pooling", "min"),
         ("optimizer", None),
         ("seed", -1),
+        ("learning_rate", 10**400),
     ],
 )
 def test_values_out_of_bounds_are_refused_with_what_is_allowed(name: str, value: Any) -> None:

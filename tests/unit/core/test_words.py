@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelry.core.errors import (
+    LONGEST_FACT,
     InvalidName,
     InvalidSetting,
     NotFound,
@@ -125,3 +126,15 @@ def test_settings_survive_the_way_to_a_child(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(name, text)
     assert load_settings() == settings
     assert settings.allowed_hosts == ("one.example", "two.example")
+
+
+def test_a_sentence_never_echoes_a_megabyte() -> None:
+    error = NotFound(noun="model", name="x" * 1_000_000, remedy="Look again.")
+    assert len(error.message) < LONGEST_FACT + 100
+    assert error.message.endswith("…' does not exist.")
+
+
+def test_half_a_character_in_an_error_reaches_the_wire_spelled_out() -> None:
+    for error in (NotFound(noun="model", name="\ud800"), NotFound("\ud800", remedy="\udfff")):
+        assert r"\ud800" in str(to_wire(error)["message"]).encode().decode()
+        assert str(error).encode()

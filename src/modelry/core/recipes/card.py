@@ -54,7 +54,7 @@ class Param:
         """The value in its proper type; raises `InvalidParameter`."""
         try:
             return self._read(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidParameter(name=self.name, value=value, expected=self.expected) from None
 
     def _read(self, value: Any) -> Any:

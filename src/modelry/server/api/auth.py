@@ -8,7 +8,7 @@ The gateway's snapshot of keys decides for management and inference alike, so a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -18,7 +18,13 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
-from modelry.core.errors import BodyTooLarge, InvalidKey, StoreUnavailable
+from modelry.core.errors import (
+    BodyTooLarge,
+    InvalidKey,
+    InvalidRequest,
+    StoreUnavailable,
+    UnsupportedMedia,
+)
 from modelry.core.records import Key
 from modelry.server.api.service import Service
 
@@ -77,10 +83,12 @@ class GuardedRoute(APIRoute):
         """The framework's handler behind the check, with the bell after a write."""
         handle = super().get_route_handler()
         permission = self.permission
+        known = {field.alias for field in self.dependant.query_params}
 
         async def guarded(request: Request) -> Response:
             service: Service = request.app.state.service
             request.state.call = await authorize(service, request, permission.scope)
+            _check_query(request, known)
             if not permission.streams:
                 limit = service.settings.max_body_bytes
                 request = Request(request.scope, _limited(request, limit), request._send)
@@ -110,6 +118,7 @@ async def authorize(service: Service, request: Request, scope: str) -> Call:
         except StoreUnavailable:
             pass
         caller = service.gateway.authorize(text, project, scope)
+    _check_encoding(request)
     return Call(caller.key, caller.project, service)
 
 
@@ -125,6 +134,26 @@ def sent_project(request: Request) -> str | None:
     """The project in `x-modelry-project`, percent-encoded where it is not plain ASCII."""
     sent = request.headers.get("x-modelry-project")
     return unquote(sent) if sent else None
+
+
+def _check_encoding(request: Request) -> None:
+    """Bodies are taken as they are: a compressed one would be misread, or kept compressed without a word."""
+    sent = request.headers.get("content-encoding", "identity")
+    if sent.lower() != "identity":
+        raise UnsupportedMedia(
+            f"A body in the content encoding '{sent}' is not taken here.",
+            remedy="Send it as it is, without content-encoding.",
+            content_type=sent,
+        )
+
+
+def _check_query(request: Request, known: Set[str]) -> None:
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        takes = f"It takes: {', '.join(sorted(known))}." if known else "It takes none."
+        raise InvalidRequest(
+            reason=f"the query parameter '{unknown[0]}' is not known", remedy=takes
+        )
 
 
 def _limited(request: Request, limit: int) -> Receive:

@@ -16,7 +16,7 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def file_answer(service: Service, file: FileRef) -> FileResponse:
-    """The file, streamed from the disk; ranges and unchanged copies are understood."""
+    """The file, streamed from the disk; ranges are understood."""
     return FileResponse(
         service.artifacts.local_path(file.digest),
         media_type="application/octet-stream",

@@ -19,6 +19,7 @@ from modelry.core.errors import BodyTooLarge, InvalidRequest, ModelryError
 from modelry.core.manifests import ModelManifest
 from modelry.server.api.auth import Call, authorize
 from modelry.server.api.doors import native, tf_serving
+from modelry.server.api.doors.numbers import read_count
 from modelry.server.api.doors.signature import Signatures
 from modelry.server.api.errors import error_response
 from modelry.server.gateway import Caller, Gateway, Reply
@@ -49,7 +50,7 @@ def inference_router(gateway: Gateway) -> APIRouter:
     router.routes += [
         InferenceRoute(f"{tf_path}:predict", doors.tf_serving, methods=["POST"]),
         InferenceRoute(
-            f"{tf_path}/versions/{{version:int}}:predict", doors.tf_serving, methods=["POST"]
+            f"{tf_path}/versions/{{version}}:predict", doors.tf_serving, methods=["POST"]
         ),
         InferenceRoute("/predict/{name}", doors.native, methods=["POST"]),
     ]
@@ -92,7 +93,8 @@ class InferenceDoors:
 
     async def _tf_serving(self, request: Request) -> Response:
         caller = await self._authorize(request)
-        name, version = request.path_params["name"], request.path_params.get("version")
+        name, sent = request.path_params["name"], request.path_params.get("version")
+        version = None if sent is None else read_count("version", sent)
         if request.url.query:
             raise InvalidRequest(reason="this call takes no query parameters")
         deadline_s = self._deadline(request)

@@ -23,6 +23,7 @@ from modelry.core.errors import ModelryError
 from modelry.core.records import Snapshot
 from modelry.core.settings import Settings, load_settings
 from modelry.server.api.app import create_app
+from modelry.server.api.protocol import BoundedHttp
 from modelry.server.api.service import Service
 from modelry.server.control.access import load_pepper
 from modelry.server.gateway import Gateway
@@ -82,7 +83,7 @@ def configure(settings: Settings, app: FastAPI) -> uvicorn.Config:
     """uvicorn's settings, each on purpose."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -5,6 +5,7 @@ Killed or paused at any moment, the next leader goes on; this one notices at its
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -134,7 +135,9 @@ def run(settings: Settings) -> None:
                 log.exception("round failed")
             if listener.wait(pause_s):
                 listener.clear()
-    controller.resign()
+    with contextlib.suppress(ModelryError):
+        # A database that is away just now sees the lease run out instead.
+        controller.resign()
     store.close()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from modelry.core.errors import ModelryError, StaleEpoch, WorkerLost, to_wire
+from modelry.core.errors import ModelryError, WorkerLost, to_wire
 from modelry.core.records import Attempt, Job
 from modelry.core.results import made_dataset, made_model
 from modelry.core.specs import (
@@ -27,6 +27,7 @@ from modelry.core.specs import (
 )
 from modelry.core.states import JobState, JobWish
 from modelry.server.compute.base import Backend
+from modelry.server.control.trouble import EVERYBODYS, as_known
 from modelry.server.store import Store, Transaction, attempts, datasets, jobs, models, uploads
 
 log = logging.getLogger(__name__)
@@ -168,17 +169,27 @@ def _plan_active(view: JobView) -> list[Action]:
     if attempt is None:
         return [Move(job, JobState.QUEUED)]
     if status is None:
-        lost = job.state is JobState.RUNNING
-        return [End(job, attempt, LOST) if lost else Order(job, attempt)]
+        return [_plan_unknown(job, attempt)]
+    if not status.is_alive:
+        return [End(job, attempt, status.outcome or LOST)]
     actions: list[Action] = []
     if job.state is JobState.STARTING:
         actions.append(Move(job, JobState.RUNNING))
-    if not status.is_alive:
-        return [*actions, End(job, attempt, status.outcome or LOST)]
     if job.wish is not JobWish.RUN:
         reason = StopReason.CANCEL if job.wish is JobWish.CANCEL else StopReason.PAUSE
         actions.append(Stop(job, attempt.worker_id, reason))
     return actions
+
+
+def _plan_unknown(job: Job, attempt: Attempt) -> Action:
+    """No agent knows the worker: it is lost, or it never came to be and is made, if it is still wished for."""
+    if job.state is JobState.RUNNING:
+        return End(job, attempt, LOST)
+    if job.wish is JobWish.RUN:
+        return Order(job, attempt)
+    is_cancelled = job.wish is JobWish.CANCEL
+    status = OutcomeStatus.CANCELLED if is_cancelled else OutcomeStatus.PAUSED
+    return End(job, attempt, Outcome(status=status))
 
 
 def state_after(outcome: Outcome, wish: JobWish, lost: int) -> JobState:
@@ -199,73 +210,98 @@ def state_after(outcome: Outcome, wish: JobWish, lost: int) -> JobState:
 
 
 class JobLoop:
-    """Carries the plan out. Holds no state of its own: the store and the agent have it all."""
+    """Carries the plan out. Decides by no state of its own: the store and the agent have it all."""
 
     def __init__(self, store: Store, compute: Backend, *, artifacts: str, slots: int) -> None:
         self._store = store
         self._compute = compute
         self._artifacts = artifacts
+        #: Whether a worker was at work or being made at the last look.
+        self.is_busy = False
         self._room = Room(slots, os.cpu_count() or 1)
 
     def step(self, epoch: int, statuses: dict[str, WorkerStatus]) -> bool:
         """One round; True if a state changed. `statuses` is the agent's word from before this call."""
-        self._ingest(epoch, statuses)
         with self._store.read() as tx:
             views = _read_views(tx, statuses)
             now = tx.now()
+        active = [view for view in views if view.attempt is not None]
+        self._ingest(epoch, active)
         actions = plan(views, self._room, now=now)
+        self._say_why(epoch, [action for action in actions if isinstance(action, Wait)])
+        changed = False
         for action in actions:
-            self._attempt(epoch, action)
-        changed = any(not isinstance(action, Stop | Order) for action in actions)
-        self._forget(epoch, statuses, {view.job.id: view for view in views})
+            changed |= self._attempt(epoch, action) and not isinstance(action, Stop | Order)
+        self._forget(epoch, statuses, active)
+        self.is_busy = bool(active)
         return changed
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether any job is unfinished and running."""
-        with self._store.read() as tx:
-            return any(job.state.is_active for job in jobs.list_unfinished(tx))
-
-    def _ingest(self, epoch: int, statuses: dict[str, WorkerStatus]) -> None:
-        """Moves new events into the store, offset and rows in one transaction."""
-        with self._store.read() as tx:
-            views = _read_views(tx, statuses)
+    def _ingest(self, epoch: int, views: Sequence[JobView]) -> None:
+        """Moves new events into the store; those that cannot be read keep nobody from the rest."""
         for view in views:
-            if view.attempt is None or view.status is None or not view.job.state.is_active:
+            if view.attempt is None or view.status is None:
                 continue
-            offset = view.attempt.events_offset
-            while True:
-                events, following = self._compute.read_events(view.attempt.worker_id, offset)
-                if following == offset:
-                    break
-                with self._store.lead(epoch) as tx:
-                    attempts.append_events(
-                        tx, view.job.id, view.attempt.number, events, following, offset=offset
-                    )
-                offset = following
+            try:
+                self._ingest_one(epoch, view.attempt)
+            except EVERYBODYS:
+                raise
+            except Exception:
+                log.exception("events not read worker=%s", view.attempt.worker_id)
 
-    def _attempt(self, epoch: int, action: Action) -> None:
-        """One job's trouble is not its neighbours': what cannot be done fails this job alone."""
+    def _ingest_one(self, epoch: int, attempt: Attempt) -> None:
+        """Offset and rows in one transaction."""
+        offset = attempt.events_offset
+        while True:
+            events, following = self._compute.read_events(attempt.worker_id, offset)
+            if following == offset:
+                return
+            with self._store.lead(epoch) as tx:
+                attempts.append_events(
+                    tx, attempt.job_id, attempt.number, events, following, offset=offset
+                )
+            offset = following
+
+    def _say_why(self, epoch: int, waits: Sequence[Wait]) -> None:
+        """All reasons in one transaction: a long queue must not take longer than the lease."""
+        if waits:
+            with self._store.lead(epoch) as tx:
+                for wait in waits:
+                    jobs.set_waiting(tx, wait.job.id, wait.reason)
+
+    def _attempt(self, epoch: int, action: Action) -> bool:
+        """Whether it is done. One job's trouble is not its neighbours': what can never be done fails this job alone."""
         try:
             self._apply(epoch, action)
-        except ModelryError as error:
-            if error.retryable or isinstance(error, StaleEpoch):
-                raise
+        except EVERYBODYS:
+            raise
+        except Exception as error:
+            known = as_known(error)
+            if known.retryable:
+                log.warning("job action put off job=%s error=%s", action.job.id, known)
+                return False
             log.exception("job action refused job=%s", action.job.id)
-            if isinstance(action, Begin | Order):
-                with self._store.lead(epoch) as tx:
-                    jobs.set_state(
-                        tx, action.job.id, JobState.FAILED, failure={**to_wire(error), "detail": ""}
-                    )
+            if not isinstance(action, Begin | Order | End):
+                return False
+            self._fail(epoch, action.job.id, known)
+        return True
+
+    def _fail(self, epoch: int, job_id: str, error: ModelryError) -> None:
+        """The way out that needs nothing but the job's own rows."""
+        with self._store.lead(epoch) as tx:
+            attempt = attempts.current_attempt(tx, job_id)
+            if attempt is not None and attempt.ended_at is None:
+                attempts.end_attempt(tx, job_id, attempt.number, OutcomeStatus.FAILED.value)
+            failure = {**to_wire(error), "detail": ""}
+            if not jobs.get_by_id(tx, job_id).state.is_final:
+                jobs.set_state(tx, job_id, JobState.FAILED, failure=failure)
 
     def _apply(self, epoch: int, action: Action) -> None:
         match action:
             case Move(job, target):
                 with self._store.lead(epoch) as tx:
                     jobs.set_state(tx, job.id, target)
-            case Wait(job, reason):
-                with self._store.lead(epoch) as tx:
-                    jobs.set_waiting(tx, job.id, reason)
+            case Wait():
+                """All at once, by `_say_why`."""
             case Begin(job):
                 with self._store.lead(epoch) as tx:
                     attempt = attempts.start_attempt(tx, job.id)
@@ -292,14 +328,15 @@ class JobLoop:
         try:
             with self._store.lead(epoch) as tx:
                 self._record_end(tx, job, attempt, outcome)
-        except StaleEpoch:
+        except EVERYBODYS:
             raise
-        except ModelryError as error:
-            log.warning("job could not publish job=%s error=%s", job.id, error)
-            if outcome.status is not OutcomeStatus.SUCCEEDED or error.retryable:
+        except Exception as error:
+            known = as_known(error)
+            if outcome.status is not OutcomeStatus.SUCCEEDED or known.retryable:
                 raise
+            log.warning("job could not publish job=%s", job.id, exc_info=True)
             with self._store.lead(epoch) as tx:
-                self._record_end(tx, job, attempt, _failed(error))
+                self._record_end(tx, job, attempt, _failed(known))
 
     def _record_end(self, tx: Transaction, job: Job, attempt: Attempt, outcome: Outcome) -> None:
         attempts.end_attempt(tx, job.id, attempt.number, outcome.status.value)
@@ -325,22 +362,31 @@ class JobLoop:
         log.info("job attempt ended job=%s outcome=%s state=%s", job.id, outcome.status, target)
 
     def _forget(
-        self, epoch: int, statuses: dict[str, WorkerStatus], views: dict[str, JobView]
+        self, epoch: int, statuses: dict[str, WorkerStatus], active: Sequence[JobView]
     ) -> None:
-        """Ends workers of older attempts and clears the folders of recorded ones."""
+        """Ends workers of older attempts and clears the folders of recorded ones.
+
+        An attempt that began in this round is in no status of before it.
+        """
         with self._store.read() as tx:
             newest = {
                 attempt.worker_id
-                for job_id in views
-                if (attempt := attempts.current_attempt(tx, job_id)) and attempt.ended_at is None
+                for view in active
+                if (attempt := attempts.current_attempt(tx, view.job.id))
+                and attempt.ended_at is None
             }
         for worker_id, status in statuses.items():
             if status.kind != "job" or worker_id in newest:
                 continue
-            if status.is_alive:
-                self._compute.stop(epoch, worker_id, StopReason.CANCEL, 1.0)
-            else:
-                self._compute.forget(epoch, worker_id)
+            try:
+                if status.is_alive:
+                    self._compute.stop(epoch, worker_id, StopReason.CANCEL, 1.0)
+                else:
+                    self._compute.forget(epoch, worker_id)
+            except EVERYBODYS:
+                raise
+            except ModelryError as error:
+                log.warning("worker not cleared worker=%s error=%s", worker_id, error)
 
 
 def _read_views(tx: Transaction, statuses: dict[str, WorkerStatus]) -> list[JobView]:

@@ -17,6 +17,7 @@ from modelry.core.records import Deployment, Replica
 from modelry.core.specs import Limits, OutcomeStatus, ReplicaSpec, StopReason, WorkerStatus
 from modelry.core.states import DeploymentState, DeploymentWish, ReplicaState
 from modelry.server.compute.base import Backend
+from modelry.server.control.trouble import EVERYBODYS, as_known
 from modelry.server.store import Store, Transaction, deployments, models, replicas
 
 log = logging.getLogger(__name__)
@@ -245,11 +246,30 @@ class ReplicaLoop:
             now = tx.now()
         changed = False
         for view in views:
-            for action in plan(view, statuses, now=now):
-                self._apply(epoch, action)
-                changed = True
-        self._tend(epoch, statuses, views)
+            changed |= self._step_one(epoch, view, statuses, now)
+        self._tend(epoch, statuses)
         return changed
+
+    def _step_one(
+        self, epoch: int, view: DeploymentView, statuses: dict[str, WorkerStatus], now: float
+    ) -> bool:
+        """One deployment's trouble is not its neighbours'."""
+        actions = plan(view, statuses, now=now)
+        try:
+            for action in actions:
+                self._apply(epoch, action)
+        except EVERYBODYS:
+            raise
+        except Exception as error:
+            known = as_known(error)
+            log.warning(
+                "deployment put off name=%s error=%s",
+                view.deployment.name,
+                known,
+                exc_info=not known.retryable,
+            )
+            return False
+        return bool(actions)
 
     def _apply(self, epoch: int, action: Action) -> None:
         match action:
@@ -288,27 +308,38 @@ class ReplicaLoop:
         log.info("replica id=%s state=%s", replica.id, target)
 
     def _order(self, epoch: int, deployment: Deployment, replica: Replica) -> None:
-        with self._store.read() as tx:
-            spec = _spec(tx, deployment, replica, self._artifacts)
-        self._compute.start(epoch, spec)
+        try:
+            with self._store.read() as tx:
+                spec = _spec(tx, deployment, replica, self._artifacts)
+            self._compute.start(epoch, spec)
+        except EVERYBODYS:
+            raise
+        except Exception as error:
+            known = as_known(error)
+            if known.retryable:
+                raise
+            log.exception("replica refused id=%s", replica.id)
+            self._mark(epoch, replica, ReplicaState.FAILED, None, _failure(known))
 
-    def _tend(
-        self,
-        epoch: int,
-        statuses: dict[str, WorkerStatus],
-        views: Sequence[DeploymentView],
-    ) -> None:
+    def _tend(self, epoch: int, statuses: dict[str, WorkerStatus]) -> None:
         """Asks draining replicas to end, ends those no row knows, clears the folders of recorded ones."""
         with self._store.read() as tx:
             rows = {replica.worker_id: replica for replica in replicas.list_live(tx)}
         for worker_id, status in statuses.items():
             if status.kind != "replica":
                 continue
-            replica = rows.get(worker_id)
-            if replica is None and not status.is_alive:
-                self._compute.forget(epoch, worker_id)
-            elif replica is None or replica.state is ReplicaState.DRAINING and status.is_alive:
-                self._compute.stop(epoch, worker_id, StopReason.DRAIN, DRAIN_GRACE_S)
+            try:
+                self._tend_one(epoch, status, rows.get(worker_id))
+            except EVERYBODYS:
+                raise
+            except ModelryError as error:
+                log.warning("worker not cleared worker=%s error=%s", worker_id, error)
+
+    def _tend_one(self, epoch: int, status: WorkerStatus, replica: Replica | None) -> None:
+        if replica is None and not status.is_alive:
+            self._compute.forget(epoch, status.worker_id)
+        elif replica is None or replica.state is ReplicaState.DRAINING and status.is_alive:
+            self._compute.stop(epoch, status.worker_id, StopReason.DRAIN, DRAIN_GRACE_S)
 
 
 def _read_views(tx: Transaction) -> list[DeploymentView]:

@@ -196,11 +196,14 @@ def set_state(
     failure: dict[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """One move of the table, else `IllegalMove`; notes are added to those it has."""
+    """One move of the table, else `IllegalMove`; notes are added to those it has.
+
+    A finished job has the failure given here or none: what went wrong on the way there is over.
+    """
     row = _locked(tx, job_id)
     move(JobState(row.state), target)
     values: dict[str, Any] = {"state": target.value, "waiting_for": None}
-    if failure is not None:
+    if failure is not None or target.is_final:
         values["failure"] = failure
     if notes:
         values["notes"] = {**row.notes, **notes}

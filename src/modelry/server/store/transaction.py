@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVarTuple, overload
 
@@ -19,7 +20,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError
 
+from modelry.core.errors import InvalidRequest
 from modelry.server.store.database import Kind, Mode, clock
 from modelry.server.store.tables import counters
 
@@ -52,22 +55,26 @@ class Transaction:
     @overload
     def execute(self, statement: Executable) -> Result[*tuple[Any, ...]]: ...
     def execute(self, statement: Executable) -> Result[*tuple[Any, ...]]:
-        """The rows of a statement."""
-        return self._connection.execute(statement)
+        """The rows of a statement; raises `InvalidRequest` for values that no database can hold."""
+        with _holdable():
+            return self._connection.execute(statement)
 
     def held(self, statement: Select[*Ts], table: Table) -> Result[*Ts]:
         """The rows of a statement; a writer keeps those of `table` from being deleted until it ends."""
         if self._mode == "write":
             statement = statement.with_for_update(read=True, key_share=True, of=table)
-        return self._connection.execute(statement)
+        with _holdable():
+            return self._connection.execute(statement)
 
     def change(self, statement: Update | Delete) -> int:
         """How many rows a statement changed: 0 where a guard in its WHERE did not hold."""
-        return self._connection.execute(statement).rowcount
+        with _holdable():
+            return self._connection.execute(statement).rowcount
 
     def insert(self, table: Table, values: Values) -> None:
         """A row that cannot be there yet."""
-        self._connection.execute(insert(table).values(**values))
+        with _holdable():
+            self._connection.execute(insert(table).values(**values))
 
     def insert_all(self, table: Table, rows: Sequence[Values]) -> None:
         """Many rows in one call."""
@@ -79,7 +86,8 @@ class Transaction:
         make = sqlite.insert if self._kind == "sqlite" else postgresql.insert
         statement = make(table).values(**values).on_conflict_do_nothing()
         key = next(iter(table.primary_key))
-        return self._connection.execute(statement.returning(key)).first() is not None
+        with _holdable():
+            return self._connection.execute(statement.returning(key)).first() is not None
 
     def upsert_all(self, table: Table, rows: Sequence[Values]) -> None:
         """Many rows, each in place of the one with its primary key."""
@@ -104,3 +112,13 @@ class Transaction:
             self.change(
                 update(counters).where(counters.c.name == ROUTES).values(value=counters.c.value + 1)
             )
+
+
+@contextmanager
+def _holdable() -> Iterator[None]:
+    """NUL and halves of characters in texts, and numbers of more than 64 bits, come from outside: no bug of ours."""
+    try:
+        yield
+    except (DataError, OverflowError, UnicodeEncodeError) as error:
+        reason = "it holds a text or a number that the database cannot keep"
+        raise InvalidRequest(reason=reason) from error

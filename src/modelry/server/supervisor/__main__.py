@@ -6,11 +6,16 @@ Settings come from the environment (`MODELRY_…`).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    # Until there is something to end in order, Ctrl-C simply ends; the imports below take a second.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from modelry.core.durable import make_private, take_lock
-from modelry.core.errors import AlreadyRunning, InvalidSetting, ModelryError
+from modelry.core.errors import AlreadyRunning, InvalidSetting, ModelryError, StartRefused
 from modelry.core.home import Home
 from modelry.core.settings import Settings, load_settings
 from modelry.server.control.access import ensure_admin_key
@@ -20,6 +25,8 @@ from modelry.server.supervisor.service import Service
 
 #: How long the web processes of a service that was killed may take to leave the port.
 _LEAVING_S = 10.0
+#: SQLite's limit is 512, its journals' longer names included.
+_LONGEST_DATABASE_PATH = 500
 
 
 def main() -> int:
@@ -39,7 +46,9 @@ def main() -> int:
 def start(settings: Settings) -> None:
     """Own the home, prepare it, and run the service on it until a signal ends it."""
     home = settings.places
+    _check_path(settings)
     _make_folders(home)
+    _check_access(home)
     lock_fd, was_killed = own(home.service_lock, home.root)
     home.service.unlink(missing_ok=True)
     with listen(settings.host, settings.port, _LEAVING_S if was_killed else 0.0) as door:
@@ -52,15 +61,44 @@ def start(settings: Settings) -> None:
     os.close(lock_fd)
 
 
+def _check_path(settings: Settings) -> None:
+    """Raises `InvalidSetting` for a home whose path SQLite cannot take."""
+    path = os.fsencode(settings.places.database)
+    reason = None
+    if settings.database_address.startswith("sqlite") and len(path) > _LONGEST_DATABASE_PATH:
+        reason = (
+            f"its path has {len(path)} bytes, and a SQLite file's may have {_LONGEST_DATABASE_PATH}"
+        )
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        reason = "its path is not UTF-8"
+    if str(settings.home).encode(errors="replace").decode() != str(settings.home):
+        reason = "its path cannot be read in this locale; set LC_ALL to a UTF-8 one"
+    if reason is not None:
+        raise InvalidSetting(name="MODELRY_HOME", value=os.fsdecode(path[:80]), reason=reason)
+
+
 def _make_folders(home: Home) -> None:
     """The home is the user's own choice and its mode is his; what lies in it is private."""
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (home.run, home.logs, home.blobs, home.sockets):
+        for folder in (home.run, home.logs, home.blobs, home.sockets, home.sockets / "bells"):
             make_private(folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidSetting(name="MODELRY_HOME", value=str(home.root), reason=reason) from error
+
+
+def _check_access(home: Home) -> None:
+    """Raises `StartRefused` for files of another user, before each process meets them in turn."""
+    kept = (home.service_lock, home.database, home.secret, home.admin_key)
+    for file in (*kept, home.run / "agent.lock", home.run / "epoch"):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+            raise StartRefused(
+                f"'{file}' cannot be read and written by this user.",
+                remedy="Give the whole home to this user (chown -R), or choose another MODELRY_HOME.",
+            )
 
 
 def own(lock: Path, home_root: Path) -> tuple[int, bool]:

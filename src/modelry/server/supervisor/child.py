@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from modelry.core.processes import die_with_parent
+from modelry.core.processes import die_with_parent, signal_name
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
@@ -98,4 +98,4 @@ def rotate(log: Path) -> None:
 
 
 def _manner(status: int) -> str:
-    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+    return f"exit status {status}" if status >= 0 else signal_name(-status)

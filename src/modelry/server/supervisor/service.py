@@ -129,7 +129,15 @@ class Service:
         self._shut_down_agent()
         self._end([self._agent], GRACE_S + _AGENT_S)
         self._home.service.unlink(missing_ok=True)
+        self._clear_sockets()
         self._say("Ended.")
+
+    def _clear_sockets(self) -> None:
+        """Remove the folders that are empty now; one that holds a living replica's socket stays."""
+        sockets = self._home.sockets
+        for folder in (sockets / "bells", sockets):
+            with suppress(OSError):
+                folder.rmdir()
 
     def _shut_down_agent(self) -> None:
         """Ask the agent to stop all workers and then to end; asked again, the shorter grace holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from modelry.core.durable import write_durably
@@ -13,7 +14,7 @@ class EpochGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.current = int(path.read_text()) if path.exists() else 0
+        self.current = _read(path)
 
     def check(self, epoch: int) -> None:
         """Let the newest leader pass; raises `StaleEpoch` for an earlier one."""
@@ -22,3 +23,14 @@ class EpochGuard:
         if epoch > self.current:
             write_durably(self._path, str(epoch).encode())
             self.current = epoch
+
+
+def _read(path: Path) -> int:
+    """The number in the file; 0 where there is none, or something else: the database still refuses old leaders."""
+    try:
+        return int(path.read_bytes())
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        print(f"{path} holds no number; counted from 0 again.", file=sys.stderr)
+        return 0

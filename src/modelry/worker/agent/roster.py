@@ -37,6 +37,8 @@ from modelry.worker.agent.worker import Worker
 from modelry.worker.folder import WorkerFolder
 
 _TRASH = ".trash-"
+#: Between two looks more time than this has passed only if the agent did not run.
+_LONGEST_LOOK_S = 2.0
 #: What a worker gets that an earlier agent asked to stop; when it did so is not known.
 _ADOPTED_GRACE_S = 30.0
 #: Looks at processes that were killed and have not gone yet, and the pause between two.
@@ -59,6 +61,7 @@ class Roster:
         self._bell = bell
         self._clock = clock
         self._epoch = EpochGuard(home.run / "epoch")
+        self._listened_at = clock()
         self.workers: dict[str, Worker] = {}
         #: Set by the order to shut down: nothing starts any more, and the agent ends with the last worker.
         self.is_closing = False
@@ -76,14 +79,26 @@ class Roster:
         """Take over what earlier agents started: the living go on, the dead are reported."""
         for trash in self._home.run.glob(f"{_TRASH}*"):
             shutil.rmtree(trash, ignore_errors=True)
+        for draft in self._home.run.glob(".*.tmp"):
+            draft.unlink(missing_ok=True)
         now = self._clock()
         for path in sorted(self._home.run.glob("*/spec.json")):
-            worker = _find_worker(WorkerFolder(path.parent), now)
-            if worker is not None:
-                self.workers[worker.spec.worker_id] = worker
-                reason = worker.folder.read_stop()
-                if reason is not None and not worker.is_gone:
-                    worker.ask_to_stop(reason, _ADOPTED_GRACE_S, now)
+            try:
+                self._adopt_one(WorkerFolder(path.parent), now)
+            except (msgspec.DecodeError, OSError) as error:
+                print(f"{path.parent} is left alone, it cannot be read: {error}", file=sys.stderr)
+        for door in self._home.sockets.glob("rep_*.sock"):
+            if door.stem not in self.workers:
+                door.unlink(missing_ok=True)
+
+    def _adopt_one(self, folder: WorkerFolder, now: float) -> None:
+        worker = _find_worker(folder, now)
+        if worker is None:
+            return
+        self.workers[worker.spec.worker_id] = worker
+        reason = folder.read_stop()
+        if reason is not None and not worker.is_gone:
+            worker.ask_to_stop(reason, _ADOPTED_GRACE_S, now)
 
     def obey(self, order: Order) -> Any:
         """Do what the order says; the reply's value."""
@@ -110,6 +125,8 @@ class Roster:
     def enforce(self, look: bool) -> None:
         """Kill whose grace or time is over and, with `look`, count memory and kill who has too much of it."""
         now = self._clock()
+        if look:
+            self._listen(now)
         living = self.living
         census = take_census() if look and living else None
         for worker in living:
@@ -122,16 +139,29 @@ class Roster:
             if worker.verdict is not None or _is_over(worker.kill_at, now):
                 worker.kill(census or take_census())
 
+    def _listen(self, now: float) -> None:
+        """Count silence, but only time in which the agent itself was awake: after a pause of everything at once (a
+        closed laptop, a frozen container) nobody is called silent before he could speak."""
+        elapsed_s = min(now - self._listened_at, _LONGEST_LOOK_S)
+        self._listened_at = now
+        for worker in self.living:
+            worker.listen(elapsed_s)
+
     def settle_ended(self) -> None:
-        """Give every worker whose process has ended its outcome, and end what it left behind."""
+        """Give every worker whose process has ended its outcome, and end what it left behind.
+
+        Raises the first `OSError` (a full disk, most likely) after all were tried; it is to be called again then.
+        """
         self._reap()
         ended = [worker for worker in self.living if worker.is_gone]
         if not ended:
             return
         self._end_families(ended)
-        for worker in ended:
-            worker.settle()
-        self._bell.ring()
+        troubles = [error for worker in ended if (error := _settle(worker)) is not None]
+        if len(troubles) < len(ended):
+            self._bell.ring()
+        if troubles:
+            raise troubles[0]
 
     def next_deadline(self) -> float | None:
         """When, in monotonic seconds, the next grace is over."""
@@ -165,7 +195,9 @@ class Roster:
         self.workers[spec.worker_id] = worker
 
     def _poll(self) -> list[WorkerStatus]:
-        self.settle_ended()
+        # Whose last word cannot be written counts as living until it can; the others are told of.
+        with suppress(OSError):
+            self.settle_ended()
         return [worker.status() for worker in self.workers.values()]
 
     def _stop(self, worker_id: str, reason: StopReason, grace_s: float) -> None:
@@ -180,7 +212,8 @@ class Roster:
         return EventChunk(data=data, next_offset=offset + len(data))
 
     def _forget(self, worker_id: str) -> None:
-        self.settle_ended()
+        with suppress(OSError):
+            self.settle_ended()
         worker = self.workers.get(worker_id)
         if worker is None:
             return
@@ -191,6 +224,8 @@ class Roster:
         worker.folder.path.rename(trash)
         del self.workers[worker_id]
         shutil.rmtree(trash, ignore_errors=True)
+        # A replica that was killed could not take it away itself.
+        (self._home.sockets / f"{worker_id}.sock").unlink(missing_ok=True)
 
     def _shutdown(self, grace_s: float) -> None:
         self.is_closing = True
@@ -226,14 +261,20 @@ class Roster:
             time.sleep(_LAST_LOOK_PAUSE_S)
 
 
+def _settle(worker: Worker) -> OSError | None:
+    try:
+        worker.settle()
+    except OSError as error:
+        return error
+    return None
+
+
 def _find_worker(folder: WorkerFolder, now: float) -> Worker | None:
     """The worker of a folder; None where none ever came to life, so that `start` may still make it."""
-    try:
-        spec = folder.read_spec()
-    except msgspec.DecodeError as error:
-        print(f"{folder.path} is left alone, its spec cannot be read: {error}", file=sys.stderr)
+    spec = folder.read_spec()
+    if spec is None or spec.worker_id != folder.path.name:
         return None
-    if spec is None or (folder.read_birth() is None and not folder.is_locked()):
+    if not folder.is_born and not folder.is_locked():
         return None
     worker = Worker(folder=folder, spec=spec, outcome=folder.read_outcome())
     worker.come_to_know(now)

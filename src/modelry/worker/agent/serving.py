@@ -51,6 +51,8 @@ def serve(home: Home, starter: Starter, bell: Bell, look_s: float = LOOK_S) -> i
     roster = Roster(home, starter, bell)
     roster.adopt()
     Server(roster, door, look_s).run()
+    # The lock is still held: no successor can have put its own door there.
+    (home.sockets / "agent.sock").unlink(missing_ok=True)
     return 0
 
 
@@ -143,9 +145,9 @@ class Server:
         try:
             self._roster.enforce(look)
             self._roster.settle_ended()
-        except OSError:
-            # A full disk, most likely: tried again, but not as fast as the loop turns.
-            traceback.print_exc()
+        except OSError as error:
+            # A full disk, most likely: tried again, but not as fast as the loop turns, and in few words.
+            print(f"not written, tried again: {error}", file=sys.stderr)
             time.sleep(_AFTER_TROUBLE_S)
 
     def _accept(self, door: socket.socket) -> None:

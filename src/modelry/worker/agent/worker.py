@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from modelry.core.errors import ModelryError, OutOfMemory, OutOfTime, WorkerLost
-from modelry.core.processes import IS_LINUX, boot_id, start_ticks
+from modelry.core.processes import IS_LINUX, boot_id, signal_name, start_ticks
 from modelry.core.specs import (
     Failure,
     JobSpec,
@@ -46,6 +46,9 @@ class Worker:
     #: Processes that were seen as its own.
     members: set[Mark] = field(default_factory=set)
     address: str | None = None
+    #: How long it has shown no sign of life, as far as the agent could see.
+    silent_s: float = 0.0
+    _last_sign: float = 0.0
 
     def come_to_know(self, now: float) -> None:
         """Learn who the worker is, as soon as it has said so."""
@@ -90,6 +93,12 @@ class Worker:
         used = proportional_bytes(family)
         return OutOfMemory(used_bytes=used, limit_bytes=limit) if used > limit else None
 
+    def listen(self, elapsed_s: float) -> None:
+        """Look for a new sign of life; `elapsed_s` have passed since the last look."""
+        sign = self.folder.last_sign_of_life()
+        self.silent_s = self.silent_s + elapsed_s if sign == self._last_sign else 0.0
+        self._last_sign = sign
+
     def out_of_time(self, now: float) -> ModelryError | None:
         """The time limit, if the worker is over it."""
         limit_s = self.spec.limits.time_s
@@ -124,7 +133,6 @@ class Worker:
         is_alive = self.outcome is None
         if is_alive and self.address is None and not isinstance(self.spec, JobSpec):
             self.address = self.folder.read_address()
-        silent_s = time.time() - self.folder.last_sign_of_life() if is_alive else 0.0
         return WorkerStatus(
             worker_id=self.spec.worker_id,
             kind="job" if isinstance(self.spec, JobSpec) else "replica",
@@ -133,7 +141,7 @@ class Worker:
             address=self.address if is_alive else None,
             pid=self.birth.pid if self.birth else None,
             rss_bytes=self.rss_bytes if is_alive else 0,
-            silent_s=max(0.0, silent_s),
+            silent_s=self.silent_s if is_alive else 0.0,
         )
 
     @property
@@ -181,5 +189,5 @@ class Worker:
         if self.exit_status is None:
             return ""
         if os.WIFSIGNALED(self.exit_status):
-            return f" ({signal.Signals(os.WTERMSIG(self.exit_status)).name})"
+            return f" ({signal_name(os.WTERMSIG(self.exit_status))})"
         return f" (exit status {os.WEXITSTATUS(self.exit_status)})"

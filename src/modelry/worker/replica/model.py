@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from modelry.artifacts import Artifacts
 from modelry.core.errors import ModelryError, ModelUnloadable
+from modelry.core.files import FileRef
 from modelry.core.manifests import ModelManifest, read_model
 from modelry.core.specs import ReplicaSpec
 from modelry.core.tensors import Array, decode_payload
@@ -47,6 +50,7 @@ def load_model(spec: ReplicaSpec, folder: Path) -> ServedModel:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         Artifacts(spec.artifacts).fetch(spec.files, folder)
+        _check_content(spec.files, folder)
         model = ServedModel(folder, spec.threads, spec.max_batch)
         model.warm_up()
     except ModelUnloadable:
@@ -55,3 +59,11 @@ def load_model(spec: ReplicaSpec, folder: Path) -> ServedModel:
         reason = error.message if isinstance(error, ModelryError) else str(error)
         raise ModelUnloadable(reason=reason.rstrip(".") or type(error).__name__) from error
     return model
+
+
+def _check_content(files: Iterable[FileRef], folder: Path) -> None:
+    """A weight that a bad disk changed loads like any other and answers wrongly."""
+    for file in files:
+        with (folder / file.path).open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != file.digest:
+                raise ModelUnloadable(reason=f"{file.path} is not the file that was published")

@@ -48,14 +48,15 @@ def test_pauses_double_up_to_the_longest_and_begin_anew_after_a_steady_life(
     assert child.start_at == now + child_module.STEADY_S + 0.1
 
 
-def test_a_signal_that_ended_it_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 6])
+def test_a_signal_that_ended_it_is_named(tmp_path: Path, number: int) -> None:
     child = make(tmp_path, "import time; time.sleep(60)")
     child.tend(1.0)
-    child.signal(signal.SIGKILL)
+    child.signal(number)  # type: ignore[arg-type]
     end(child)
     news = child.tend(2.0)
     assert news is not None
-    assert "SIGKILL" in news
+    assert ("SIGKILL" if number == signal.SIGKILL else f"signal {number}") in news
 
 
 def test_what_it_writes_goes_to_its_log(tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from modelry.core.errors import InvalidInput, InvalidMedia, InvalidRequest, Unsu
 from modelry.core.inputs import check_inputs, describe
 from modelry.core.manifests import ModelManifest, TensorSpec
 from modelry.core.tensors import Array, Media, decode_payload, encode_payload
-from modelry.server.api.doors.numbers import read_json, read_regular, to_tensor, write_json
+from modelry.server.api.doors.numbers import (
+    read_count,
+    read_json,
+    read_regular,
+    to_tensor,
+    write_json,
+)
 
 #: Best labels of a prediction, where the call does not say how many.
 DEFAULT_TOP_K = 10
@@ -60,16 +66,9 @@ def read_options(query: Mapping[str, str]) -> Options:
     unknown = sorted(set(query) - {"top_k", "version"})
     if unknown:
         raise InvalidRequest(reason=f"the query parameter '{unknown[0]}' is not supported")
-    version = _read_count(query, "version") if "version" in query else None
-    top_k = _read_count(query, "top_k") if "top_k" in query else DEFAULT_TOP_K
+    version = read_count("version", query["version"]) if "version" in query else None
+    top_k = read_count("top_k", query["top_k"]) if "top_k" in query else DEFAULT_TOP_K
     return Options(top_k, version)
-
-
-def _read_count(query: Mapping[str, str], name: str) -> int:
-    text = query[name]
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise InvalidRequest(reason=f"{name}={text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def decode(body: bytes, content_type: str, manifest: ModelManifest) -> bytes:
@@ -94,8 +93,14 @@ def encode(
     about: Mapping[str, Any],
     timing: Timing,
 ) -> bytes:
-    """The answer's body; `about` names what answered."""
+    """The answer's body; `about` names what answered. Raises `InvalidInput` where the scores are no numbers."""
     output = next(iter(decode_payload(payload).tensors.values()))
+    if not np.isfinite(output).all():
+        # The best of such scores would be an answer that the model never gave.
+        raise InvalidInput(
+            reason="the model's answer to it is no number",
+            expected=f"{describe(manifest.inputs)}, finite and of the size it learned from",
+        )
     answer = {
         **about,
         "predictions": [_describe(row, manifest.labels, top_k) for row in output],

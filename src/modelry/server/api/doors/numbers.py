@@ -9,6 +9,7 @@ which also finds the words for what is wrong.
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -23,6 +24,13 @@ from modelry.core.manifests import TensorSpec
 from modelry.core.tensors import Array
 
 _NOT_STRUCTURE = b"0123456789+-.eE \t\r\n"
+
+
+def read_count(name: str, text: str) -> int:
+    """A number in a path or a query; raises `InvalidRequest`."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise InvalidRequest(reason=f"{name}={text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def read_json(body: bytes) -> Any:
@@ -99,6 +107,9 @@ def _read_numbers(text: bytes, count: int) -> Array | None:
 
 def to_tensor(value: Any, spec: TensorSpec) -> Array:
     """Nested lists as a tensor of the spec's type; raises `InvalidInput`. The shape is not checked here."""
+    # numpy would give each element the room of the longest text.
+    if _holds_text(value):
+        raise _misfit(spec, "holds something that is no number")
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):
@@ -112,6 +123,15 @@ def to_tensor(value: Any, spec: TensorSpec) -> Array:
         raise _misfit(spec, "holds numbers that are not whole or too large")
     with np.errstate(over="ignore"):
         return array.astype(target)
+
+
+def _holds_text(value: Any) -> bool:
+    level = [value]
+    while level:
+        if str in set(map(type, level)):
+            return True
+        level = [item for part in level if type(part) is list for item in part]
+    return False
 
 
 def _is_within(array: Array, target: np.dtype[Any]) -> bool:

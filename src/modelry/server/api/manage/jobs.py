@@ -13,7 +13,7 @@ from modelry.core.recipes import Param, RecipeCard, list_recipes
 from modelry.core.records import Job, LogLine, MetricPoint
 from modelry.core.states import JobState, JobWish
 from modelry.server.api.auth import Call, guarded_router, needs
-from modelry.server.api.bodies import Body
+from modelry.server.api.bodies import LARGEST, Body
 from modelry.server.control import jobs
 
 router = guarded_router()
@@ -24,7 +24,10 @@ class NewJob(Body):
 
     threads: int | None = Field(default=None, description="Compute threads; at most the cores.")
     memory_limit_bytes: int | None = Field(
-        default=None, ge=1 << 20, description="Resident memory of all its processes at most."
+        default=None,
+        ge=1 << 20,
+        le=1 << 50,
+        description="Resident memory of all its processes at most.",
     )
     time_limit_s: float | None = Field(
         default=None, gt=0, description="Wall-clock seconds of one attempt at most."
@@ -55,7 +58,10 @@ class NewTraining(NewJob):
         default=None, ge=0.1, le=86400, description="Seconds between checkpoints."
     )
     checkpoint_steps: int | None = Field(
-        default=None, ge=1, description="Steps between checkpoints, instead of seconds."
+        default=None,
+        ge=1,
+        le=LARGEST,
+        description="Steps between checkpoints, instead of seconds.",
     )
 
 
@@ -65,7 +71,9 @@ class NewSleep(NewJob):
     kind: Literal["sleep"]
     steps: int = Field(default=10, ge=1, le=1_000_000, description="How many steps.")
     step_s: float = Field(default=0.1, ge=0, le=3600, description="Seconds of each step.")
-    checkpoint_steps: int = Field(default=1, ge=1, description="Steps between checkpoints.")
+    checkpoint_steps: int = Field(
+        default=1, ge=1, le=LARGEST, description="Steps between checkpoints."
+    )
 
 
 AnyJob = Annotated[NewTraining | NewSleep, Field(discriminator="kind")]
@@ -151,7 +159,7 @@ def list_metrics(
     call: Annotated[Call, needs("read")],
     job_id: str,
     name: str | None = None,
-    after_step: int | None = None,
+    after_step: Annotated[int | None, Query(ge=-LARGEST, le=LARGEST)] = None,
 ) -> list[MetricPoint]:
     """A job's curves, or one of them, or what came after a step."""
     return jobs.list_metrics(
@@ -163,7 +171,7 @@ def list_metrics(
 def list_logs(
     call: Annotated[Call, needs("read")],
     job_id: str,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> list[LogLine]:
     """A job's log, from the line after number `after`."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from modelry.core.records import Model, ModelVersion
 from modelry.server.api.auth import Call, guarded_router, needs
-from modelry.server.api.bodies import Body
+from modelry.server.api.bodies import LARGEST, Body
 from modelry.server.api.downloads import FILE_RESPONSES, file_answer
 from modelry.server.control import models
 from modelry.server.control.references import read_number, read_version
@@ -20,7 +20,7 @@ router = guarded_router()
 class AliasTarget(Body):
     """Where an alias points."""
 
-    version: int = Field(ge=1, description="The version's number.")
+    version: int = Field(ge=1, le=LARGEST, description="The version's number.")
 
 
 @router.get("/api/v1/models")

@@ -149,3 +149,9 @@ def test_labels_come_best_first() -> None:
 
 def test_an_output_without_labels_is_given_as_it_is() -> None:
     assert encode([[1.0, 2.0]])["predictions"] == [{"values": [1.0, 2.0]}]
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_no_answer(number: float) -> None:
+    with pytest.raises(InvalidInput, match="finite"):
+        encode([[0.2, 0.5, 0.3], [number, 0, 0]])

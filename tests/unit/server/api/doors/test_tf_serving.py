@@ -157,3 +157,10 @@ def test_one_output_is_bare_and_several_have_names() -> None:
 def test_an_error_is_one_text() -> None:
     text = json.loads(tf_serving.encode_error(NotFound(noun="deployment", name="数字")))["error"]
     assert "'数字' does not exist" in text
+
+
+def test_texts_are_refused_before_each_gets_the_room_of_the_longest() -> None:
+    # As numpy's texts these would fill 40 GB.
+    rows = ["x" * 1_000_000, *"abcdefghij" * 1000]
+    with pytest.raises(InvalidInput, match="no number"):
+        tf_serving.decode(json.dumps({"instances": rows}).encode(), manifest())
