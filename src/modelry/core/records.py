@@ -219,6 +219,9 @@ class Replica:
     deployment_id: str
     model_version_id: str
     version: int
+    #: Rows per runtime call at most, and threads of its own, as it was started.
+    max_batch: int
+    threads: int
     worker_id: str
     state: ReplicaState
     address: str | None

@@ -257,3 +257,26 @@ def test_everything_a_row_names_is_referenced_and_nothing_else(store: Store) -> 
         models.delete(tx, PROJECT, "net")
         datasets.delete(tx, PROJECT, "digits")
         assert references.digests(tx) == set()
+
+
+def test_a_data_set_without_a_version_goes_with_the_last_job_that_would_make_it(
+    store: Store,
+) -> None:
+    with store.write() as tx:
+        datasets.create(tx, "default", "nothing")
+        job = jobs.create(
+            tx,
+            project="default",
+            kind="import-data",
+            makes="nothing",
+            params={},
+            inputs={},
+            threads=1,
+            memory_limit_bytes=None,
+            time_limit_s=None,
+        )
+        assert not datasets.delete_empty(tx, "default", "nothing")
+        jobs.set_state(tx, job.id, JobState.CANCELLED)
+        assert datasets.delete_empty(tx, "default", "nothing")
+        assert not datasets.delete_empty(tx, "default", "nothing")
+        assert datasets.list(tx, "default") == []

@@ -292,14 +292,17 @@ class JobLoop:
             if attempt is not None and attempt.ended_at is None:
                 attempts.end_attempt(tx, job_id, attempt.number, OutcomeStatus.FAILED.value)
             failure = {**to_wire(error), "detail": ""}
-            if not jobs.get_by_id(tx, job_id).state.is_final:
+            job = jobs.get_by_id(tx, job_id)
+            if not job.state.is_final:
                 jobs.set_state(tx, job_id, JobState.FAILED, failure=failure)
+                _clear(tx, job, JobState.FAILED)
 
     def _apply(self, epoch: int, action: Action) -> None:
         match action:
             case Move(job, target):
                 with self._store.lead(epoch) as tx:
                     jobs.set_state(tx, job.id, target)
+                    _clear(tx, job, target)
             case Wait():
                 """All at once, by `_say_why`."""
             case Begin(job):
@@ -357,8 +360,7 @@ class JobLoop:
         )
         if target is JobState.QUEUED and outcome.status is OutcomeStatus.LOST:
             jobs.hold_until(tx, job.id, LOST_PAUSE_S * 2 ** max(lost - 1, 0))
-        if target.is_final and "upload" in job.inputs:
-            uploads.delete(tx, job.project, job.inputs["upload"])
+        _clear(tx, job, target)
         log.info("job attempt ended job=%s outcome=%s state=%s", job.id, outcome.status, target)
 
     def _forget(
@@ -447,6 +449,16 @@ def _publish(tx: Transaction, job: Job, outcome: Outcome) -> dict[str, object]:
         )
         return {"model": job.makes, "version": model_version.version}
     return {"result": outcome.result} if outcome.result else {}
+
+
+def _clear(tx: Transaction, job: Job, target: JobState) -> None:
+    """What a job that is over leaves to nobody: its upload, and a data set that got no version."""
+    if not target.is_final:
+        return
+    if "upload" in job.inputs:
+        uploads.delete(tx, job.project, job.inputs["upload"])
+    if job.kind == "import-data" and target is not JobState.SUCCEEDED:
+        datasets.delete_empty(tx, job.project, job.makes)
 
 
 def _failed(error: ModelryError) -> Outcome:

@@ -1,7 +1,8 @@
 """Which replicas run: for each deployment what is missing, what is too much (`plan`, pure), and doing it.
 
-A roll to another version starts the new replicas first; the old ones drain when enough new ones are ready, so
-no request ever meets an empty house. A replica that ended is replaced after a pause that doubles each time.
+A roll to another version, or to other settings, starts the new replicas first; the old ones drain when enough new ones
+are ready, so no request ever meets an empty house. A replica that ended is replaced after a pause that doubles each
+time.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def _plan_deployment(view: DeploymentView, now: float) -> list[Action]:
     deployment = view.deployment
     wished = deployment.replicas if deployment.wish is DeploymentWish.RUN else 0
     serving = [r for r in view.live if r.state in (ReplicaState.STARTING, ReplicaState.READY)]
-    current = [r for r in serving if r.model_version_id == deployment.model_version_id]
-    old = [r for r in serving if r.model_version_id != deployment.model_version_id]
+    current = [r for r in serving if _is_as_wished(r, deployment)]
+    old = [r for r in serving if not _is_as_wished(r, deployment)]
     ready = [r for r in current if r.state is ReplicaState.READY]
     actions: list[Action] = []
     if len(current) < wished and _may_start(view, now):
@@ -174,11 +175,20 @@ def _plan_deployment(view: DeploymentView, now: float) -> list[Action]:
     return [*actions, *_summarize(view, wished, ready, old)]
 
 
+def _is_as_wished(replica: Replica, deployment: Deployment) -> bool:
+    """Whether it serves the wished version in the wished way; another one is rolled out of service."""
+    return (replica.model_version_id, replica.max_batch, replica.threads) == (
+        deployment.model_version_id,
+        deployment.max_batch,
+        deployment.threads,
+    )
+
+
 def _ends_in_a_row(view: DeploymentView) -> list[Replica]:
     """Replicas of the wished version that ended by themselves since the last healthy one, newest first."""
     row = []
     for replica in view.ended:
-        if replica.model_version_id != view.deployment.model_version_id:
+        if not _is_as_wished(replica, view.deployment):
             continue
         if replica.state is not ReplicaState.FAILED:
             break
@@ -367,7 +377,7 @@ def _spec(tx: Transaction, deployment: Deployment, replica: Replica, artifacts: 
         version=version.version,
         files=list(version.files),
         artifacts=artifacts,
-        threads=deployment.threads,
-        max_batch=deployment.max_batch,
+        threads=replica.threads,
+        max_batch=replica.max_batch,
         limits=Limits(),
     )

@@ -70,6 +70,23 @@ def delete(tx: Transaction, project: str, name: str) -> None:
     tx.change(sa.delete(datasets).where(datasets.c.id == line_id))
 
 
+def delete_empty(tx: Transaction, project: str, name: str) -> bool:
+    """Deletes a data set that has no version and that no other unfinished job makes; False where it stays."""
+    found = _LINES.where(
+        datasets.c.project_id == project_rows.id_of(tx, project), datasets.c.name == name
+    )
+    row = tx.execute(found).one_or_none()
+    if (
+        row is None
+        or tx.execute(sa.select(_versions.id).where(_versions.dataset_id == row.id)).first()
+    ):
+        return False
+    if jobs.makers(tx, _NOUN, project, name):
+        return False
+    delete(tx, project, name)
+    return True
+
+
 def add_version(
     tx: Transaction,
     project: str,

@@ -24,8 +24,9 @@ _SELECT = sa.select(replicas, model_versions.c.version.label("version")).join(
 
 def create_replica(tx: Transaction, deployment_id: str, model_version_id: str) -> Replica:
     """A replica that is to start; its worker has its id. Raises `NotFound`."""
-    mine = sa.select(deployments.c.id).where(deployments.c.id == deployment_id)
-    if tx.held(mine, deployments).one_or_none() is None:
+    mine = sa.select(deployments.c.max_batch, deployments.c.threads)
+    wished = tx.held(mine.where(deployments.c.id == deployment_id), deployments).one_or_none()
+    if wished is None:
         raise NotFound(noun="deployment", name=deployment_id)
     _forget_ended(tx, deployment_id)
     replica_id = new_id("rep")
@@ -35,6 +36,8 @@ def create_replica(tx: Transaction, deployment_id: str, model_version_id: str) -
             "id": replica_id,
             "deployment_id": deployment_id,
             "model_version_id": model_version_id,
+            "max_batch": wished.max_batch,
+            "threads": wished.threads,
             "worker_id": replica_id,
             "state": ReplicaState.STARTING.value,
             "created_at": tx.now(),
@@ -102,6 +105,8 @@ def _record(row: sa.Row[*tuple[Any, ...]]) -> Replica:
         deployment_id=row.deployment_id,
         model_version_id=row.model_version_id,
         version=row.version,
+        max_batch=row.max_batch,
+        threads=row.threads,
         worker_id=row.worker_id,
         state=ReplicaState(row.state),
         address=row.address,

@@ -237,6 +237,8 @@ class ReplicaColumns(TypedColumns):
     model_version_id: Named[str] = Column(
         ForeignKey("model_versions.id", ondelete="CASCADE"), index=True
     )
+    max_batch: Named[int]
+    threads: Named[int]
     worker_id: Named[str]
     state: Named[str] = Column(index=True)
     address: Named[str | None]

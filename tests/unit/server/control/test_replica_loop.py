@@ -51,6 +51,8 @@ def replica(
         deployment_id="dep_1",
         model_version_id=f"ver_{version}",
         version=version,
+        max_batch=int(more.get("max_batch", 32)),
+        threads=1,
         worker_id=f"rep_{number}",
         state=state,
         address="unix:/x" if state is ReplicaState.READY else None,
@@ -100,6 +102,18 @@ def test_old_replicas_serve_until_enough_new_ones_are_ready() -> None:
     both = (replica(3, version=2), replica(4, version=2))
     actions = plan(DeploymentView(wished, (*old, *both), ()), alive(*old, *both), now=5.0)
     assert [a.replica.id for a in actions if isinstance(a, Drain)] == ["rep_1", "rep_2"]
+
+
+def test_other_settings_are_rolled_out_like_another_version() -> None:
+    old = replica(1)
+    wished = replace(deployment(1), max_batch=8)
+    actions = plan(DeploymentView(wished, (old,), ()), alive(old), now=5.0)
+    assert any(isinstance(action, Create) for action in actions)
+    assert not any(isinstance(action, Drain) for action in actions)
+
+    new = replica(2, max_batch=8)
+    actions = plan(DeploymentView(wished, (old, new), ()), alive(old, new), now=5.0)
+    assert [a.replica.id for a in actions if isinstance(a, Drain)] == ["rep_1"]
 
 
 def test_pauses_between_crashes_double() -> None:

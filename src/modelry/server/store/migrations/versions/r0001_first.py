@@ -280,6 +280,8 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("deployment_id", sa.String(), nullable=False),
         sa.Column("model_version_id", sa.String(), nullable=False),
+        sa.Column("max_batch", sa.Integer(), nullable=False),
+        sa.Column("threads", sa.Integer(), nullable=False),
         sa.Column("worker_id", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("address", sa.String(), nullable=True),
