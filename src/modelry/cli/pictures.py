@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +102,24 @@ def _families() -> list[str]:
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
+    if not installed.intersection(_CJK_FONTS):
+        _add_new_fonts()
+        installed = {font.name for font in fontManager.ttflist}
     chinese = [name for name in _CJK_FONTS if name in installed][:1]
     return ["DejaVu Sans", *chinese]
+
+
+@cache
+def _add_new_fonts() -> None:
+    """Fonts that were installed after matplotlib wrote its list of them."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {font.fname for font in fontManager.ttflist}
+    for file in findSystemFonts():
+        if file not in known:
+            # One broken font file is no reason to draw nothing.
+            with suppress(Exception):
+                fontManager.addfont(file)
 
 
 def _figure(width: float, height: float) -> Any:

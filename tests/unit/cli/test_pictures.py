@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from modelry.cli.held_out import HeldOut
@@ -22,6 +24,16 @@ def test_a_character_without_a_font_is_told_by_its_number() -> None:
     assert drawable("7 ✗ 50 %") == "7 ✗ 50 %"
     assert drawable("\ue123") == "U+E123"
     assert drawable("手写") in ("手写", "U+624BU+5199")
+
+
+def test_chinese_is_drawn_where_a_font_has_it() -> None:
+    has_font = any(Path("/usr/share/fonts").rglob("wqy-microhei.ttc"))
+    if not has_font:
+        message = "no Chinese font is installed (apt-get install fonts-wqy-microhei)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    assert drawable("手写数字 七") == "手写数字 七"
 
 
 def test_the_answers_become_a_picture(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from modelry.core.errors import (
 from modelry.core.records import Key
 from modelry.server.api.service import Service
 
+#: An empty object says as little as nothing.
+_NO_BODY = (b"", b"{}")
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -92,6 +94,8 @@ class GuardedRoute(APIRoute):
             if not permission.streams:
                 limit = service.settings.max_body_bytes
                 request = Request(request.scope, _limited(request, limit), request._send)
+                if self.body_field is None and await request.body() not in _NO_BODY:
+                    raise InvalidRequest(reason="this call takes no body", remedy="Send none.")
             response = await handle(request)
             if permission.rings and request.method in _WRITES:
                 await service.announce()

@@ -218,3 +218,9 @@ def test_a_gigabyte_goes_through_in_little_memory(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < 200 << 20
+
+
+def test_a_body_that_nobody_reads_is_refused(web: Web) -> None:
+    answer = web.ask("POST", "/api/v1/uploads", content=b'{"ttl_s": 5}')
+    assert error_of(answer).message == "The request is malformed: this call takes no body."
+    assert web.ask("POST", "/api/v1/uploads", content=b"{}").is_success
