@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ import httpx
 import psutil
 
 import modelry
+from modelry.core.home import Home
 
 START_S = 60.0
 
@@ -159,3 +161,5 @@ def running_service(home: Path, **settings: str) -> Iterator[Service]:
         yield service.start()
     finally:
         service.kill_everything()
+        # Sockets of a home with a long path lie elsewhere, and nobody was left to clear them.
+        shutil.rmtree(Home(home).sockets, ignore_errors=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Route
 
 from modelry.artifacts import Artifacts
@@ -173,7 +174,9 @@ def test_what_belongs_to_another_project_does_not_exist(
     needed = scope_of(ROUTES[method, path])
     assert needed is not None
     key = web.key(needed, project=ours.project)
-    body = {} if method == "PUT" and "files" in path else {"json": a_body(path)}
+    route = ROUTES[method, path]
+    takes_one = not isinstance(route, APIRoute) or route.body_field is not None
+    body = {"json": a_body(path)} if takes_one else {}
     answer = web.ask(method, theirs.path(path), key=key, **body)
     assert (answer.status_code, code_of(answer)) == (404, "not_found"), answer.text
 
