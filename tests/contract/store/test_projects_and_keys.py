@@ -65,7 +65,7 @@ def test_a_project_with_anything_in_it_stays_and_says_what_it_holds(store: Store
         projects.delete(tx, "full")
     for user in ("model 'net'", "dataset 'rows'", job.id, upload.id, "key 'label of k1'"):
         assert user in caught.value.message
-    assert "k2" not in caught.value.message
+    assert "label of k2" not in caught.value.message
     assert version.model == "net"
 
 
