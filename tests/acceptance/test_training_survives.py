@@ -12,10 +12,11 @@ from tests.api import Api
 from tests.service import Service, wait_until
 
 PARAMS = {
-    "epochs": 4,
+    # Long enough for ten lives on a quick machine: steps of some milliseconds, not of one.
+    "epochs": 30,
     "batch_size": 16,
-    "channels": [4, 8],
-    "hidden": [16],
+    "channels": [32, 64],
+    "hidden": [64],
     "dropout": 0.3,
     "optimizer": "sgd",
     "momentum": 0.9,
