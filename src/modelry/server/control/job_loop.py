@@ -27,7 +27,7 @@ from modelry.core.specs import (
 )
 from modelry.core.states import JobState, JobWish
 from modelry.server.compute.base import Backend
-from modelry.server.control.trouble import EVERYBODYS, as_known
+from modelry.server.control.trouble import EVERYBODYS, as_failure, as_known
 from modelry.server.store import Store, Transaction, attempts, datasets, jobs, models, uploads
 
 log = logging.getLogger(__name__)
@@ -291,7 +291,7 @@ class JobLoop:
             attempt = attempts.current_attempt(tx, job_id)
             if attempt is not None and attempt.ended_at is None:
                 attempts.end_attempt(tx, job_id, attempt.number, OutcomeStatus.FAILED.value)
-            failure = {**to_wire(error), "detail": ""}
+            failure = as_failure(error)
             job = jobs.get_by_id(tx, job_id)
             if not job.state.is_final:
                 jobs.set_state(tx, job_id, JobState.FAILED, failure=failure)

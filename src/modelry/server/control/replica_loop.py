@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from modelry.core.errors import ModelryError, ModelUnloadable, WorkerLost, to_wire
+from modelry.core.errors import ModelryError, ModelUnloadable, WorkerLost
 from modelry.core.records import Deployment, Replica
 from modelry.core.specs import Limits, OutcomeStatus, ReplicaSpec, StopReason, WorkerStatus
 from modelry.core.states import DeploymentState, DeploymentWish, ReplicaState
 from modelry.server.compute.base import Backend
-from modelry.server.control.trouble import EVERYBODYS, as_known
+from modelry.server.control.trouble import EVERYBODYS, as_failure, as_known
 from modelry.server.store import Store, Transaction, deployments, models, replicas
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _plan_replica(
     if status is None:
         if replica.state is ReplicaState.STARTING:
             return [Order(deployment, replica)]
-        return [Mark(replica, ReplicaState.FAILED, failure=_failure(WorkerLost(times=1)))]
+        return [Mark(replica, ReplicaState.FAILED, failure=as_failure(WorkerLost(times=1)))]
     if not status.is_alive:
         return [_ended(replica, status)]
     if replica.state is ReplicaState.STARTING:
@@ -143,7 +143,7 @@ def _plan_replica(
 
 
 def _give_up(replica: Replica, reason: str) -> Mark:
-    return Mark(replica, ReplicaState.FAILED, failure=_failure(ModelUnloadable(reason=reason)))
+    return Mark(replica, ReplicaState.FAILED, failure=as_failure(ModelUnloadable(reason=reason)))
 
 
 def _ended(replica: Replica, status: WorkerStatus) -> Mark:
@@ -151,7 +151,7 @@ def _ended(replica: Replica, status: WorkerStatus) -> Mark:
     if outcome is not None and outcome.failure is not None:
         return Mark(replica, ReplicaState.FAILED, failure=msgspec.to_builtins(outcome.failure))
     if outcome is None or outcome.status is OutcomeStatus.LOST:
-        return Mark(replica, ReplicaState.FAILED, failure=_failure(WorkerLost(times=1)))
+        return Mark(replica, ReplicaState.FAILED, failure=as_failure(WorkerLost(times=1)))
     return Mark(replica, ReplicaState.STOPPED)
 
 
@@ -227,18 +227,6 @@ def _summarize(
     if state is deployment.state and failure == deployment.failure:
         return []
     return [Summarize(deployment, state, failure)]
-
-
-def next_start(view: DeploymentView) -> float | None:
-    """When a pause ends after which a replica may start; None where nothing waits."""
-    row = _ends_in_a_row(view)
-    if not row or row[0].ended_at is None:
-        return None
-    return row[0].ended_at + min(FIRST_PAUSE_S * 2.0 ** (len(row) - 1), LONGEST_PAUSE_S)
-
-
-def _failure(error: ModelryError) -> dict[str, object]:
-    return {**to_wire(error), "detail": ""}
 
 
 class ReplicaLoop:
@@ -329,7 +317,7 @@ class ReplicaLoop:
             if known.retryable:
                 raise
             log.exception("replica refused id=%s", replica.id)
-            self._mark(epoch, replica, ReplicaState.FAILED, None, _failure(known))
+            self._mark(epoch, replica, ReplicaState.FAILED, None, as_failure(known))
 
     def _tend(self, epoch: int, statuses: dict[str, WorkerStatus]) -> None:
         """Asks draining replicas to end, ends those no row knows, clears the folders of recorded ones."""

@@ -8,6 +8,7 @@ from modelry.core.errors import (
     ModelryError,
     StaleEpoch,
     StoreUnavailable,
+    to_wire,
 )
 
 #: Nothing can be done for anybody just now: the round ends, and the next one begins anew.
@@ -19,3 +20,8 @@ def as_known(error: Exception) -> ModelryError:
     if isinstance(error, ModelryError):
         return error
     return InternalError(reason=repr(error), request_id="of the log")
+
+
+def as_failure(error: ModelryError) -> dict[str, object]:
+    """What the row of a job, a replica or a deployment says of the error."""
+    return {**to_wire(error), "detail": ""}
