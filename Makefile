@@ -13,7 +13,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,postgres]" --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,openvino,postgres]" --group dev
 	touch $(READY)
 
 quickstart: $(READY)

@@ -19,36 +19,6 @@ from modelry.core.settings import CLIENT_VARIABLES, Settings, load_settings
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 _NOTE = "<!-- Made by scripts/reference.py; change the code instead. -->\n"
-_PREDICTIONS = """\
-## Predictions
-
-### POST /predict/{name}
-
-The native call. Scope: `infer`. One of these bodies:
-
-- `application/json`: `{"input": X}` or `{"inputs": [X, …]}`, where X is nested numbers in the range and shape of the
-  model's tensor input, or `{"b64": "…"}` with an encoded image;
-- `image/*`: the bytes of one image;
-- `multipart/form-data`: an upload in the field `file`.
-
-In the query:
-
-- `?top_k`: so many labels with their scores (10 at most if not given)
-- `?version`: ask this version of the model
-
-Answers `{"deployment", "model", "version", "predictions": [{"label", "score", "scores"}], "timing"}`; the headers
-`x-queue-time`, `x-inference-time` (seconds) and `x-model-version` say the same. The request header `x-request-timeout`
-(seconds) sets the deadline.
-
-### POST /v1/models/{name}:predict
-
-TensorFlow Serving's call, also at `/v1/models/{name}/versions/{version}:predict`. Scope: `infer`. The name is the
-deployment's. `{"instances": [X, …]}` answers `{"predictions": […]}`; `{"inputs": …}` answers `{"outputs": …}`. What
-comes back is the network's output as it is.
-
-## Management
-"""
-_METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def page(title: str, text: str, lines: Iterator[str]) -> str:
@@ -258,50 +228,56 @@ def http_page() -> str:
 
 def _calls() -> Iterator[str]:
     from modelry.server.api.app import scope_of
+    from modelry.server.api.openapi import document, template_of
 
     app = _app()
-    schema = app.openapi()
+    schema = document(app)
     scopes = {
-        (method.lower(), _plain(route.path)): scope_of(route)
+        (method.lower(), template_of(route.path)): scope_of(route)
         for route in app.routes
         for method in getattr(route, "methods", None) or ()
     }
-    parts = schema.get("components", {}).get("schemas", {})
-    yield _PREDICTIONS
-    for path, calls in schema["paths"].items():
-        for method in _METHODS:
-            if method in calls:
-                yield from _call(
-                    method, path, calls[method], scopes.get((method, _plain(path))), parts
-                )
-
-
-def _plain(path: str) -> str:
-    return re.sub(r":\w+\}", "}", path)
+    parts = schema["components"]["schemas"]
+    listed = [
+        (call["tags"][0], method, path, call)
+        for path, calls in schema["paths"].items()
+        for method, call in calls.items()
+    ]
+    tags = {tag for tag, *_ in listed}
+    for tag in ("Predictions", *sorted(tags - {"Predictions", "Management"}), "Management"):
+        yield f"## {tag}"
+        yield ""
+        for found, method, path, call in listed:
+            if found == tag:
+                yield from _call(method, path, call, scopes.get((method, path)), parts)
 
 
 def _call(
     method: str, path: str, call: dict[str, Any], scope: str | None, parts: dict[str, Any]
 ) -> Iterator[str]:
+    from modelry.server.api.reference import alternatives
+
     yield f"### {method.upper()} {path}"
     yield ""
     yield f"{call.get('description', '')} Scope: {f'`{scope}`' if scope else 'none, no key needed'}."
     yield ""
     for parameter in call.get("parameters", ()):
         if parameter["in"] == "query":
-            yield f"- `?{parameter['name']}`"
-    content = call.get("requestBody", {}).get("content", {})
-    for name in _body_parts(content.get("application/json", {}).get("schema", {})):
-        required = parts[name].get("required", ())
-        for field, facts in parts[name].get("properties", {}).items():
-            mark = " (required)" if field in required else ""
-            meaning = facts.get("description") or f"`{facts.get('const', '')}`"
-            yield f"- `{field}`{mark}: {meaning}"
+            yield f"- `?{parameter['name']}`: {parameter.get('description', '')}".rstrip(": ")
+    for media, content in call.get("requestBody", {}).get("content", {}).items():
+        if media != "application/json":
+            yield f"- or a body of `{media}`"
+        for fields in alternatives(content["schema"], parts):
+            yield from _fields(fields)
     yield ""
 
 
-def _body_parts(schema: Any) -> list[str]:
-    return list(dict.fromkeys(re.findall(r"#/components/schemas/(\w+)", str(schema))))
+def _fields(schema: dict[str, Any]) -> Iterator[str]:
+    required = schema.get("required", ())
+    for field, facts in schema["properties"].items():
+        mark = " (required)" if field in required else ""
+        meaning = facts.get("description") or (f"`{facts['const']}`" if "const" in facts else "")
+        yield f"- `{field}`{mark}: {meaning}".rstrip(": ")
 
 
 def _app() -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from modelry.artifacts import Artifacts
@@ -19,6 +20,10 @@ from modelry.worker.data.reading import OpenDataset, open_dataset
 from modelry.worker.folder import WorkerFolder
 
 _SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# A busy machine is slow; hangs are ended by the tests' own time-out.
+hypothesis.settings.register_profile("modelry", deadline=None)
+hypothesis.settings.load_profile("modelry")
 
 
 @pytest.fixture(scope="session")

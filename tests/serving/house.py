@@ -98,6 +98,8 @@ class House:
     max_queue: int = 1024
     number: int = 0
     plugin: Path | None = None
+    #: Nobody has a key any more.
+    is_locked: bool = False
     #: Replicas that somebody else started: worker id → version.
     elsewhere: dict[str, int] = field(default_factory=dict)
 
@@ -240,7 +242,9 @@ class House:
         key = Key(id=self.key.id, label="t", project="default", scopes=("infer",), created_at=0.0)
         row = KeyRow(key=key, secret_hmac=key_hmac(PEPPER, self.key))
         return Snapshot(
-            number=self.number, routes={("default", "digits"): route}, keys={key.id: row}
+            number=self.number,
+            routes={("default", "digits"): route},
+            keys={} if self.is_locked else {key.id: row},
         )
 
     def gateway(self, **settings: Any) -> Gateway:

@@ -1,4 +1,4 @@
-"""The inference calls over HTTP: both doors, every refusal, and clients that hang up."""
+"""The inference calls over HTTP, as the application answers them and as the protocol class does: equally."""
 
 from __future__ import annotations
 
@@ -6,77 +6,46 @@ import asyncio
 import base64
 import io
 import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from PIL import Image
-from starlette.middleware import Middleware
 
 from modelry.core.keys import new_key
-from modelry.server.api.envelope import Envelope
-from modelry.server.api.errors import add_error_handlers
-from modelry.server.api.inference import inference_router
-from modelry.server.gateway import Gateway
+from tests.serving.front import NATIVE, TF, Front, Line
 from tests.serving.hostile_runtime import HANG
-from tests.serving.house import House, live, pictures, until
-
-TF = "/v1/models/digits:predict"
-NATIVE = "/predict/digits"
+from tests.serving.house import House, live, pictures, until, wait_until
 
 
-class Parts:
-    """What the guard of inference calls needs of the service."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-
-    async def catch_up(self) -> bool:
-        return False
+@pytest.fixture(params=["fast", "asgi"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Both ways."""
+    return bool(request.param == "fast")
 
 
-@asynccontextmanager
-async def serving(
-    house: House, **settings: Any
-) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
-    """An HTTP client of the house's gateway, with the house's key."""
-    gateway = house.gateway(**settings)
-    await gateway.start()
-    app = FastAPI(middleware=[Middleware(Envelope)])
-    app.state.service = Parts(gateway)
-    add_error_handlers(app)
-    app.router.routes.extend(inference_router(gateway).routes)
-    headers = {"authorization": f"Bearer {house.key.text}"}
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(
-        transport=transport, base_url="http://test", headers=headers
-    ) as client:
-        yield client, app
-    await gateway.close()
-
-
-def tell(house: House, story: Any, **settings: Any) -> None:
+def tell(house: House, fast: bool, story: Any, **settings: Any) -> None:
     """Runs a story that gets the client."""
 
     async def run() -> None:
-        async with serving(house, **settings) as (client, _):
+        async with front.asking() as client:
             await story(client)
 
-    live(run())
+    with Front(house, fast=fast, **settings) as front:
+        live(run())
 
 
-@pytest.fixture
-def visual(house: House) -> House:
+@pytest.fixture(scope="module")
+def visual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A house with one replica that takes 4×2 pictures."""
+    house = House(tmp_path_factory.mktemp("visual") / "home")
     house.linear()
     house.started()
-    return house
+    yield house
+    house.close()
 
 
 @pytest.fixture
@@ -93,7 +62,7 @@ def png(pixels: np.ndarray[Any, Any]) -> bytes:
     return out.getvalue()
 
 
-def test_rows_and_columns_are_answered_alike(visual: House) -> None:
+def test_rows_and_columns_are_answered_alike(visual: House, fast: bool) -> None:
     x = pictures(3)
     expected = visual.packages[1].expect(x)
 
@@ -112,10 +81,10 @@ def test_rows_and_columns_are_answered_alike(visual: House) -> None:
         )
         assert marked.headers["x-request-id"] == "mine-1"
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
-def test_an_image_is_answered_however_it_comes(visual: House) -> None:
+def test_an_image_is_answered_however_it_comes(visual: House, fast: bool) -> None:
     pixels = np.arange(0, 160, 20, dtype=np.uint8).reshape(4, 2)
     tensor = (pixels.reshape(1, 4, 2, 1) / 255).astype(np.float32)
     expected = visual.packages[1].expect(tensor)[0]
@@ -141,10 +110,10 @@ def test_an_image_is_answered_however_it_comes(visual: House) -> None:
         best = await client.post(NATIVE + "?top_k=1&version=1", content=image)
         assert len(best.json()["predictions"][0]["scores"]) == 1
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
-def test_a_broken_image_fails_alone(visual: House) -> None:
+def test_a_broken_image_fails_alone(visual: House, fast: bool) -> None:
     good = png(np.zeros((4, 2), np.uint8))
 
     async def story(client: httpx.AsyncClient) -> None:
@@ -153,11 +122,11 @@ def test_a_broken_image_fails_alone(visual: House) -> None:
         assert [answer.status_code for answer in answers] == [200, 400, 200, 400]
         assert answers[1].json()["error"]["code"] == "invalid_media"
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
 @pytest.mark.parametrize("path", [TF, NATIVE])
-def test_only_a_key_that_may_infer_is_answered(visual: House, path: str) -> None:
+def test_only_a_key_that_may_infer_is_answered(visual: House, path: str, fast: bool) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         for header, code, status in (
             ("", "no_key", 401),
@@ -175,7 +144,7 @@ def test_only_a_key_that_may_infer_is_answered(visual: House, path: str) -> None
         foreign = await client.post(path, headers={"x-modelry-project": "blue"})
         assert foreign.status_code == 404
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +162,7 @@ def test_only_a_key_that_may_infer_is_answered(visual: House, path: str) -> None
     ],
 )
 def test_refusals_have_a_code_and_a_remedy(
-    visual: House, path: str, body: Any, code: str, status: int
+    visual: House, path: str, body: Any, code: str, status: int, fast: bool
 ) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         answer = await client.post(path, json=body)
@@ -205,39 +174,36 @@ def test_refusals_have_a_code_and_a_remedy(
             assert answer.json()["error"]["code"] == code
             assert answer.json()["error"]["remedy"]
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
 @pytest.mark.parametrize("is_announced", [True, False])
 @pytest.mark.parametrize("path", [TF, NATIVE])
-def test_a_body_over_the_limit_is_not_read(visual: House, path: str, is_announced: bool) -> None:
-    async def story(client: httpx.AsyncClient) -> None:
-        read = 0
-
-        async def flood() -> AsyncIterator[bytes]:
-            nonlocal read
-            for _ in range(1000):
-                read += 1000
-                yield bytes(1000)
-
-        headers = {"content-length": "1000000"} if is_announced else {}
-        answer = await client.post(path, content=flood(), headers=headers)
-        assert answer.status_code == 413
-        assert read <= (1000 if is_announced else 6000)
-
-    tell(visual, story, max_body_bytes=4096)
+def test_a_body_over_the_limit_is_not_read(
+    visual: House, path: str, is_announced: bool, fast: bool
+) -> None:
+    with Front(visual, fast=fast, max_body_bytes=4096) as front:
+        size = "content-length: 1000000" if is_announced else "transfer-encoding: chunked"
+        with Line(front) as line:
+            line.send(front.call(b"", size, path=path, length=False))
+            if not is_announced:
+                for _ in range(5):
+                    line.send(b"3e8\r\n" + bytes(1000) + b"\r\n")
+            refused = line.answer()
+        assert refused.status == 413
+        assert "MODELRY_MAX_BODY_BYTES" in refused.body.decode()
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "99999"])
-def test_a_timeout_must_be_seconds(visual: House, text: str) -> None:
+def test_a_timeout_must_be_seconds(visual: House, text: str, fast: bool) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         answer = await client.post(NATIVE, json={}, headers={"x-request-timeout": text})
         assert answer.status_code == 400
 
-    tell(visual, story)
+    tell(visual, fast, story)
 
 
-def test_an_answer_that_is_late_is_a_clear_error(hanging: House) -> None:
+def test_an_answer_that_is_late_is_a_clear_error(hanging: House, fast: bool) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         late = {"x-request-timeout": "0.1"}
         answer = await client.post(TF, json={"instances": [[HANG, 0]]}, headers=late)
@@ -246,10 +212,10 @@ def test_an_answer_that_is_late_is_a_clear_error(hanging: House) -> None:
         assert "0.1 s" in answer.json()["error"]
         hanging.release()
 
-    tell(hanging, story)
+    tell(hanging, fast, story)
 
 
-def test_a_full_queue_says_when_to_come_again(house: House) -> None:
+def test_a_full_queue_says_when_to_come_again(house: House, fast: bool) -> None:
     house.hostile()
     house.max_queue = 1
     house.started()
@@ -266,51 +232,32 @@ def test_a_full_queue_says_when_to_come_again(house: House) -> None:
         house.release()
         assert (await first).status_code == (await second).status_code == 200
 
-    tell(house, story)
+    tell(house, fast, story)
 
 
-def test_a_client_that_hangs_up_takes_its_work_with_it(hanging: House) -> None:
-    async def story() -> None:
-        async with serving(hanging) as (_, app):
-            listening = socket.socket()
-            listening.bind(("127.0.0.1", 0))
-            server = uvicorn.Server(
-                uvicorn.Config(app, http="httptools", log_config=None, lifespan="off")
-            )
-            running = asyncio.create_task(server.serve(sockets=[listening]))
-            await until(lambda: server.started)
+def test_a_client_that_hangs_up_takes_its_work_with_it(hanging: House, fast: bool) -> None:
+    def ask(line: Line, value: float) -> None:
+        line.send(front.call(json.dumps({"instances": [[value, 0]]}).encode()))
 
-            async def send(value: float) -> asyncio.StreamWriter:
-                _, writer = await asyncio.open_connection(*listening.getsockname())
-                body = json.dumps({"instances": [[value, 0]]}).encode()
-                head = (
-                    f"POST {TF} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
-                    f"authorization: Bearer {hanging.key.text}\r\n\r\n"
-                )
-                writer.write(head.encode() + body)
-                await writer.drain()
-                return writer
-
-            kept = await send(HANG)
-            await until(lambda: len(hanging.seen) == 2)
-            gone = [await send(0.5) for _ in range(5)]
-            await asyncio.sleep(0.1)
-            for writer in gone:
-                writer.close()
-            await asyncio.sleep(0.1)
-            hanging.release()
-            last = await send(0.25)
-            await until(lambda: len(hanging.seen) == 3)
-            assert hanging.seen == [1, 1, 1]
-            kept.close()
-            last.close()
-            server.should_exit = True
-            await running
-
-    live(story())
+    with Front(hanging, fast=fast) as front, Line(front) as kept:
+        ask(kept, HANG)
+        wait_until(lambda: len(hanging.seen) == 2)
+        gone = [Line(front) for _ in range(5)]
+        for line in gone:
+            ask(line, 0.5)
+        time.sleep(0.1)
+        for line in gone:
+            line.hang_up()
+        time.sleep(0.2)
+        hanging.release()
+        assert kept.answer().status == 200
+        with Line(front) as last:
+            ask(last, 0.25)
+            assert last.answer().status == 200
+        assert hanging.seen == [1, 1, 1]
 
 
-def test_a_request_of_many_megabytes_is_answered(visual: House) -> None:
+def test_a_request_of_many_megabytes_is_answered(visual: House, fast: bool) -> None:
     x = pictures(60_000)
 
     async def story(client: httpx.AsyncClient) -> None:
@@ -319,4 +266,4 @@ def test_a_request_of_many_megabytes_is_answered(visual: House) -> None:
         got = np.array(answer.json()["predictions"], np.float32)
         np.testing.assert_allclose(got, visual.packages[1].expect(x), atol=1e-5)
 
-    tell(visual, story)
+    tell(visual, fast, story)

@@ -9,13 +9,30 @@ import typer
 from modelry.cli.connection import connect
 from modelry.cli.removal import NamesArgument, remove
 from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
-from modelry.core.records import Deployment, Replica
+from modelry.cli.serving import (
+    DeadlineOption,
+    IdleOption,
+    MaxBatchOption,
+    MaxInFlightOption,
+    MaxOption,
+    MaxQueueOption,
+    MinOption,
+    NameArgument,
+    ReplicasOption,
+    ThreadsOption,
+    WaitOption,
+    describe_bounds,
+    describe_version,
+    say_state,
+    seconds,
+)
+from modelry.core.records import Deployment, Replica, VersionTraffic
 
 if TYPE_CHECKING:
     from modelry.client import Prediction
+    from modelry.client.serving import Serving
 
 app = typer.Typer(help="Deployments: look, change, end.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="The deployment's name.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +46,15 @@ def deploy(
     name: Annotated[
         str | None, typer.Option(help="The deployment's name; the model's if not given.")
     ] = None,
-    replicas: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Rows per runtime call at most.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads of each replica.")] = None,
+    replicas: ReplicasOption = None,
+    fewest: MinOption = None,
+    most: MaxOption = None,
+    idle: IdleOption = None,
+    max_batch: MaxBatchOption = None,
+    threads: ThreadsOption = None,
+    max_in_flight: MaxInFlightOption = None,
+    max_queue: MaxQueueOption = None,
+    deadline: DeadlineOption = None,
     wait: Annotated[bool, typer.Option(help="Wait until it answers.")] = True,
 ) -> None:
     """Put a model version to work.
@@ -40,10 +63,22 @@ def deploy(
     Examples:
       modelry deploy mnist --name digits
       modelry deploy mnist@production --replicas 2
+      modelry deploy mnist --min 1 --max 4 --idle 10m
     """
     with connect() as client:
         handle = client.deploy(
-            model, name=name, replicas=replicas, max_batch=max_batch, threads=threads, wait=wait
+            model,
+            name=name,
+            wait=wait,
+            replicas=replicas,
+            min_replicas=fewest,
+            max_replicas=most,
+            idle_s=seconds(idle),
+            max_batch=max_batch,
+            threads=threads,
+            max_in_flight=max_in_flight,
+            max_queue=max_queue,
+            deadline_s=seconds(deadline),
         )
         url = client.address.url
     record = handle.record
@@ -52,21 +87,58 @@ def deploy(
 
 
 def predict(
-    name: NameArgument,
+    name: Annotated[str | None, typer.Argument(help="The deployment's name.")] = None,
     files: Annotated[
-        list[str], typer.Argument(help="Images, or .npy and .json files with one tensor each.")
-    ],
+        list[str] | None,
+        typer.Argument(help="Images, or .npy and .json files with one tensor each."),
+    ] = None,
     top: Annotated[int, typer.Option(help="So many labels with their scores.")] = 3,
     version: Annotated[int | None, typer.Option(help="Ask this version.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Ask about every row of a data set, in a job."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --batch: NAME, NAME:3 or NAME@ALIAS.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--name", help="With --batch: the data set that is made; DATA-by-MODEL."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="With --batch: only this part.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="With --batch: rows per call.")] = None,
+    threads: Annotated[int | None, typer.Option(help="With --batch: compute threads.")] = None,
+    wait: Annotated[bool, typer.Option(help="With --batch: wait until it is done.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a deployment about files.
+    """Ask a deployment about files, or a model about a whole data set.
 
     \b
     Examples:
       modelry predict digits seven.png
       modelry predict digits *.png --json
+      modelry predict --batch mnist --model digits@production --split test
     """
+    if batch is not None:
+        if name is not None or model is None:
+            raise typer.BadParameter("--batch takes a data set and --model, and no deployment.")
+        from modelry.cli.batch import predict_batch
+
+        predict_batch(
+            data=batch,
+            model=model,
+            name=to,
+            split=split,
+            max_batch=max_batch,
+            threads=threads,
+            wait=wait,
+            as_json=as_json,
+        )
+        return
+    if name is None or not files:
+        raise typer.BadParameter("Give a deployment and at least one file, or --batch and --model.")
+    if any(given is not None for given in (model, to, split, max_batch, threads)):
+        raise typer.BadParameter("--model, --name, --split, --max-batch, --threads need --batch.")
     with connect() as client:
         found = client.predict_many(name, files, top_k=top, version=version)
     if as_json:
@@ -96,10 +168,7 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [
-        [item.name, f"{item.model}:{item.version}", item.state.value, _ready(item)]
-        for item in found
-    ]
+    rows = [[item.name, describe_version(item), item.state.value, _ready(item)] for item in found]
     print_table(
         ["NAME", "MODEL", "STATE", "READY"],
         rows,
@@ -109,7 +178,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show one deployment and its replicas.
+    """Show one deployment, its versions side by side, and its replicas.
 
     \b
     Example:
@@ -117,11 +186,15 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """
     with connect() as client:
         handle = client.deployments.get(name)
-        replicas = handle.replicas()
+        replicas, versions = handle.replicas(), handle.versions()
     if as_json:
-        print_json({"deployment": handle.record, "replicas": replicas})
+        print_json({"deployment": handle.record, "replicas": replicas, "versions": versions})
         return
     print_facts(_facts(handle.record))
+    print_table(
+        ["VERSION", "ROLE", "SHARE", "READY", "ANSWERED", "FAILED", "MEAN", "P99", "QUEUED"],
+        [_version_row(version) for version in versions],
+    )
     print_table(
         ["REPLICA", "VERSION", "STATE", "READY SINCE", "FAILURE"],
         [_replica_row(replica) for replica in replicas],
@@ -134,10 +207,13 @@ def update(
     model: Annotated[
         str | None, typer.Option(help="Roll to this version: NAME, NAME:3 or NAME@ALIAS.")
     ] = None,
-    replicas: Annotated[int | None, typer.Option(help="Processes that answer.")] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Rows per runtime call at most.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads of each replica.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until it is done.")] = True,
+    replicas: ReplicasOption = None,
+    max_batch: MaxBatchOption = None,
+    threads: ThreadsOption = None,
+    max_in_flight: MaxInFlightOption = None,
+    max_queue: MaxQueueOption = None,
+    deadline: DeadlineOption = None,
+    wait: WaitOption = True,
 ) -> None:
     """Roll to another version, or change how it is served; no request fails meanwhile.
 
@@ -146,14 +222,22 @@ def update(
       modelry deployments update digits --model mnist:2
       modelry deployments update digits --replicas 3
     """
-    if all(given is None for given in (model, replicas, max_batch, threads)):
+    wished: Serving = {
+        "replicas": replicas,
+        "max_batch": max_batch,
+        "threads": threads,
+        "max_in_flight": max_in_flight,
+        "max_queue": max_queue,
+        "deadline_s": seconds(deadline),
+    }
+    if model is None and all(given is None for given in wished.values()):
         raise typer.BadParameter("Give what is to change: --model, --replicas, …")
     with connect() as client:
         handle = client.deployments.get(name)
-        record = handle.update(model=model, replicas=replicas, max_batch=max_batch, threads=threads)
+        record = handle.update(model=model, **wished)
         if wait:
             record = handle.wait_ready()
-    say(f"{record.name} is {record.state.value}: {record.model}:{record.version}.")
+    say_state(record)
 
 
 @app.command()
@@ -187,16 +271,39 @@ def _facts(item: Deployment) -> list[tuple[str, Any]]:
     failure = item.failure or {}
     return [
         ("deployment", item.name),
-        ("model", f"{item.model}:{item.version}"),
+        ("model", describe_version(item)),
+        ("version before", item.previous_version),
         ("state", item.state.value),
         ("ready", f"{_ready(item)} replicas"),
+        ("scaling", describe_bounds(item)),
         ("max batch", item.max_batch),
         ("threads", item.threads),
+        ("max in flight", item.max_in_flight),
+        ("max queue", item.max_queue),
+        ("deadline", None if item.deadline_s is None else f"{item.deadline_s:g} s"),
         ("failure", failure.get("message")),
         ("remedy", failure.get("remedy")),
         ("created", moment(item.created_at)),
         ("updated", moment(item.updated_at)),
     ]
+
+
+def _version_row(one: VersionTraffic) -> list[Any]:
+    return [
+        one.version,
+        one.role,
+        f"{one.percent:g} %",
+        one.ready_replicas,
+        one.answered,
+        one.failed,
+        _milliseconds(one.mean_ms),
+        _milliseconds(one.p99_ms),
+        _milliseconds(one.queue_ms),
+    ]
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g} ms"
 
 
 def _replica_row(replica: Replica) -> list[Any]:

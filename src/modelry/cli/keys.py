@@ -9,7 +9,7 @@ import typer
 from modelry.cli.connection import connect
 from modelry.cli.quantities import parse_seconds
 from modelry.cli.screen import JsonOption, moment, print_json, print_table, say
-from modelry.core.records import SCOPES, Key
+from modelry.core.records import SCOPES, Key, KeyLimits
 
 if TYPE_CHECKING:
     from modelry.client.secrets import NewKey
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="API keys: make, rotate, revoke.", no_args_is_help=True)
 IdArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="The key's id, as `modelry keys list` shows it.")
+]
+
+LimitOption = Annotated[
+    str | None, typer.Option(metavar="N", help="At most so many; `none` takes the limit away.")
 ]
 
 
@@ -33,6 +37,21 @@ def create(
         bool, typer.Option("--instance", help="For all projects (with the scope admin).")
     ] = False,
     expires: Annotated[str | None, typer.Option(help="Ends after, such as 30d.")] = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option(help="Requests a second at most.", metavar="N")
+    ] = None,
+    rows_per_second: Annotated[
+        float | None, typer.Option(help="Rows (inputs) a second at most.", metavar="N")
+    ] = None,
+    requests_per_month: Annotated[
+        int | None, typer.Option(help="Requests a calendar month (UTC) at most.", metavar="N")
+    ] = None,
+    rows_per_month: Annotated[
+        int | None, typer.Option(help="Rows a calendar month (UTC) at most.", metavar="N")
+    ] = None,
+    burst: Annotated[
+        str, typer.Option(help="How long a time's worth may come at once, such as 10s.")
+    ] = "1s",
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. Its text is printed once; nobody can read it again.
@@ -40,6 +59,7 @@ def create(
     \b
     Examples:
       modelry keys create --scope infer --label website
+      modelry keys create --scope infer --requests-per-second 50 --rows-per-month 1000000
       modelry keys create --scope train --scope deploy --scope read --project vision --expires 90d
     """
     if instance and project is not None:
@@ -51,6 +71,13 @@ def create(
             scopes=scope,
             project=chosen,
             expires_in_s=None if expires is None else parse_seconds(expires),
+            limits=KeyLimits(
+                requests_per_s=requests_per_second,
+                rows_per_s=rows_per_second,
+                burst_s=parse_seconds(burst),
+                requests_per_month=requests_per_month,
+                rows_per_month=rows_per_month,
+            ),
         )
     _print_key(made, as_json)
 
@@ -69,10 +96,55 @@ def list_(as_json: JsonOption = False) -> None:
         print_json(found)
         return
     rows = [
-        [key.id, key.label, key.project or "(all)", ",".join(key.scopes), _standing(key)]
+        [
+            key.id,
+            key.label,
+            key.project or "(all)",
+            ",".join(key.scopes),
+            show_limits(key.limits) or "none",
+            _standing(key),
+        ]
         for key in found
     ]
-    print_table(["KEY", "LABEL", "PROJECT", "SCOPES", "STANDING"], rows)
+    print_table(["KEY", "LABEL", "PROJECT", "SCOPES", "LIMITS", "STANDING"], rows)
+
+
+@app.command()
+def limit(
+    key: IdArgument,
+    requests_per_second: LimitOption = None,
+    rows_per_second: LimitOption = None,
+    requests_per_month: LimitOption = None,
+    rows_per_month: LimitOption = None,
+    burst: Annotated[
+        str | None, typer.Option(help="How long a time's worth may come at once, such as 10s.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a key may use; what is not named stays as it is. Holds everywhere within two seconds.
+
+    \b
+    Examples:
+      modelry keys limit 4fZk2m9QpL7x --requests-per-second 20 --burst 10s
+      modelry keys limit 4fZk2m9QpL7x --requests-per-month none
+    """
+    given = {
+        "requests_per_s": requests_per_second,
+        "rows_per_s": rows_per_second,
+        "requests_per_month": requests_per_month,
+        "rows_per_month": rows_per_month,
+    }
+    changes = {name: _limit(name, text) for name, text in given.items() if text is not None}
+    if burst is not None:
+        changes["burst_s"] = parse_seconds(burst)
+    if not changes:
+        raise typer.BadParameter("Name a limit to change, such as --requests-per-second 20.")
+    with connect() as client:
+        changed = client.keys.limit(key, **changes)
+    if as_json:
+        print_json(changed)
+        return
+    say(f"The key {key} may make {show_limits(changed.limits) or 'any number of requests'}.")
 
 
 @app.command()
@@ -116,6 +188,26 @@ def _print_key(made: NewKey, as_json: bool) -> None:
     print(made.text)
     where = f"the project {made.key.project}" if made.key.project else "all projects"
     say(f"Keep it safe: it is not shown again. It may {', '.join(made.key.scopes)} in {where}.")
+
+
+def show_limits(limits: KeyLimits) -> str:
+    """`20 requests/s, 1,000 rows/month`; empty where there are none."""
+    amounts = (
+        (limits.requests_per_s, "requests/s"),
+        (limits.rows_per_s, "rows/s"),
+        (limits.requests_per_month, "requests/month"),
+        (limits.rows_per_month, "rows/month"),
+    )
+    return ", ".join(f"{amount:,} {unit}" for amount, unit in amounts if amount is not None)
+
+
+def _limit(name: str, text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text) if name.endswith("_month") else float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no number; write 20, or none.") from None
 
 
 def _standing(key: Key) -> str:

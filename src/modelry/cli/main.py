@@ -12,6 +12,7 @@ from modelry.cli import (
     data,
     deployments,
     doctor,
+    explain,
     jobs,
     keys,
     models,
@@ -19,9 +20,11 @@ from modelry.cli import (
     quickstart,
     recipes,
     removal,
+    rollouts,
     service,
     train,
     upkeep,
+    usage,
 )
 from modelry.cli.screen import print_error, say
 from modelry.core.errors import ModelryError
@@ -84,8 +87,11 @@ train.register(app)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 deployments.register(app)
+rollouts.register(deployments.app)
 app.add_typer(deployments.app, name="deployments")
+explain.register(app)
 app.add_typer(keys.app, name="keys")
+usage.register(app)
 app.add_typer(projects.app, name="projects")
 removal.register(app)
 upkeep.register(app)

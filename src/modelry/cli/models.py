@@ -1,4 +1,4 @@
-"""`models`: versions, aliases, export."""
+"""`models`: bring them, versions, aliases, export."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from modelry.cli import model_imports
 from modelry.cli.connection import connect
 from modelry.cli.quantities import show_bytes
 from modelry.cli.removal import NamesArgument, remove
 from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
 from modelry.core.records import Model, ModelVersion
 
-app = typer.Typer(help="Models: versions, aliases, export.", no_args_is_help=True)
+app = typer.Typer(help="Models: bring them, versions, aliases, export.", no_args_is_help=True)
+model_imports.register(app)
+_WAY = ("RUNTIME", "OPTIONS", "THREADS", "ROWS/S", "ONE ROW, MS", "DIFFERS BY")
 RefArgument = Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME:3 or NAME@ALIAS.")]
 
 
@@ -36,7 +39,7 @@ def list_(as_json: JsonOption = False) -> None:
     print_table(
         ["NAME", "VERSION", "ALIASES", "CREATED"],
         rows,
-        empty="No models yet; `modelry train` makes one.",
+        empty="No models yet; `modelry train` makes one, `modelry models import` brings one.",
     )
 
 
@@ -56,6 +59,8 @@ def show(model: RefArgument, as_json: JsonOption = False) -> None:
         print_json(version)
         return
     print_facts(_facts(version))
+    if measured := version.manifest.get("measurements"):
+        print_table(["", *_WAY], [_way(way) for way in measured])
     print_table(["CLASS", "ROWS", "PRECISION", "RECALL"], _class_rows(version.manifest["metrics"]))
     print_table(["VERSION", "ACCURACY", "ALIASES", "CREATED"], [_row(item) for item in others])
 
@@ -88,7 +93,12 @@ def alias(
 @app.command()
 def export(
     model: RefArgument,
-    to: Annotated[Path, typer.Option(help="A new folder, or a new file that ends with .zip.")],
+    to: Annotated[
+        Path | None, typer.Option(help="A new folder, or a new file that ends with .zip.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="One file instead, for `models import` without a network.")
+    ] = None,
 ) -> None:
     """Download the package; it loads with ONNX Runtime or PyTorch, without Modelry.
 
@@ -96,9 +106,13 @@ def export(
     Examples:
       modelry models export mnist --to ./mnist-model
       modelry models export mnist:2 --to mnist.zip
+      modelry models export mnist --bundle mnist.bundle
     """
+    place = to or bundle
+    if place is None or (to is not None and bundle is not None):
+        raise typer.BadParameter("Give --to, or --bundle.")
     with connect() as client:
-        target = client.models.export(model, to)
+        target = client.models.export(model, place, bundle=bundle is not None)
     print(target)
 
 
@@ -143,12 +157,28 @@ def _facts(version: ModelVersion) -> list[tuple[str, Any]]:
         ("answers", f"{_tensors(manifest['outputs'])} for {len(manifest['labels'])} labels"),
         ("test accuracy", None if accuracy is None else f"{accuracy:.2%}"),
         *(
-            (f"runs on {name}", _verified(form["verification"]))
+            (f"runs on {name}", _verified(form.get("verification")))
             for name, form in manifest["runtimes"].items()
         ),
         ("size", f"{show_bytes(version.size_bytes)} in {len(version.files)} files"),
+        *_origin(manifest.get("source") or {}),
         ("job", version.job_id),
         ("created", moment(version.created_at)),
+    ]
+
+
+def _origin(source: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Where an imported model came from, and what was looked at."""
+    if not source:
+        return []
+    revision = f" at {source['revision']}" if source.get("revision") else ""
+    rows = (source.get("graph") or {}).get("rows")
+    return [
+        ("came from", f"{source['kind']}: {source['location']}{revision} ({source['format']})"),
+        ("licence", source.get("licence") or "not told"),
+        ("rows", rows),
+        *(("checked", check) for check in source.get("checks", [])),
+        ("measured on", source.get("measured_on")),
     ]
 
 
@@ -160,7 +190,24 @@ def _tensors(specs: list[dict[str, Any]]) -> str:
     )
 
 
-def _verified(check: dict[str, Any]) -> str:
+def _way(way: dict[str, Any]) -> list[Any]:
+    """A line of the table of ways to run the model; the fastest comes first, the mark is at the one that serves."""
+    mark = "serves" if way["is_kept"] else "" if way["is_faithful"] else "too far off"
+    options = ", ".join(f"{name} {value}" for name, value in way["options"].items())
+    return [
+        mark,
+        way["runtime"],
+        options,
+        way["threads"],
+        f"{way['rows_per_s']:,.0f}",
+        f"{way['single_ms']:.3f}",
+        f"{way['max_difference']:.1e}",
+    ]
+
+
+def _verified(check: dict[str, Any] | None) -> str:
+    if check is None:
+        return "as it came"
     return (
         f"differs by {check['max_difference']:.1e} at most on {check['samples']} samples "
         f"({check['tolerance']:.0e} allowed), {check['rows_per_s']:,.0f} rows/s"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelry.cli.held_out import HeldOut
-    from modelry.client import Prediction
+    from modelry.client import Explanation, Prediction
     from modelry.core.records import MetricPoint
 
 #: From the Okabe-Ito palette, told apart by everybody; shapes and words say the same as the colours.
@@ -73,6 +73,66 @@ def _say_answer(axes: Any, answer: Prediction, truth: str) -> None:
     axes.set_title(drawable(title), fontsize=9, color="black" if is_right else ORANGE)
     for spine in axes.spines.values():
         spine.set(color="0.7" if is_right else ORANGE, linewidth=0.8 if is_right else 2.5)
+
+
+def draw_explanation(path: Path, found: Explanation) -> None:
+    """The input beside what speaks for its label and against it; for a table, its weightiest columns as bars."""
+    figure = _draw_columns(found) if found.columns else _draw_picture(found)
+    words = f"Why {found.label}?   {found.score:.1%}, and {found.base:.1%} with nothing there"
+    figure.suptitle(drawable(words), fontsize=13, x=0.02, ha="left")
+    figure.savefig(path, dpi=150)
+
+
+def _draw_picture(found: Explanation) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    shown = found.shown()
+    figure = _figure(8.0, 4.3)
+    left, right = figure.subplots(1, 2)
+    left.imshow(shown, interpolation="nearest" if max(shown.shape) < 100 else "antialiased")
+    found.plot(right)
+    for axes, title in ((left, "What the model saw"), (right, "What it looked at")):
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=10, color="0.35")
+        for spine in axes.spines.values():
+            spine.set(color="0.8", linewidth=0.8)
+    colours = LinearSegmentedColormap.from_list("sides", [BLUE, "white", ORANGE])
+    scale = ScalarMappable(Normalize(-1, 1), colours)
+    bar = figure.colorbar(
+        scale, ax=right, orientation="horizontal", shrink=0.9, aspect=30, pad=0.03
+    )
+    bar.set_ticks([-0.95, 0.95], labels=["against it", "for it"], fontsize=9)
+    bar.ax.tick_params(length=0)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _draw_columns(found: Explanation, most: int = 16) -> Any:
+    count = min(len(found.columns), most)
+    figure = _figure(7.0, 1.3 + 0.32 * count)
+    axes = figure.subplots()
+    found.plot(axes, most=most)
+    names = [drawable(name) for name in found.columns[:count]]
+    axes.set_yticks(range(count), labels=names[::-1], fontsize=9)
+    axes.set_xlabel("gave to the score", fontsize=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    axes.margins(x=0.12)
+    for bar, value in zip(axes.patches, found.attributions[:count][::-1], strict=True):
+        axes.annotate(
+            f"{value:+.3f}",
+            (value, bar.get_y() + bar.get_height() / 2),
+            xytext=(4 if value >= 0 else -4, 0),
+            textcoords="offset points",
+            ha="left" if value >= 0 else "right",
+            va="center",
+            fontsize=8,
+            color="0.35",
+        )
+    if len(found.columns) > count:
+        axes.set_title(f"the {count} weightiest of {len(found.columns)}", fontsize=9, color="0.35")
+    return figure
 
 
 def save_digit(path: Path, held_out: HeldOut, *, label: str) -> None:

@@ -11,6 +11,7 @@ from modelry.client._async.jobs import AsyncJobHandle
 from modelry.client._sync.client import Client
 from modelry.client._sync.deployments import DeploymentHandle
 from modelry.client._sync.jobs import JobHandle
+from modelry.client.explanations import Explanation
 from modelry.client.predictions import Prediction
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "AsyncJobHandle",
     "Client",
     "DeploymentHandle",
+    "Explanation",
     "JobHandle",
     "Prediction",
 ]

@@ -12,6 +12,7 @@
     │   ├── InvalidMedia          bytes that are not the image they claim to be
     │   ├── UnsupportedMedia      a content type the model does not take
     │   ├── BodyTooLarge          more bytes than the limit
+    │   ├── TooSlow               a request that does not come to its end
     │   ├── PathRefused           a server path outside the import roots
     │   └── MethodNotAllowed      the path exists, but not for this method
     ├── AccessRefused
@@ -25,6 +26,9 @@
     │   ├── InUse                 something stands on it
     │   └── IllegalMove           the state table has no such move
     ├── Unavailable               try again later
+    │   ├── RateLimited           the key made more requests a second than it may
+    │   ├── QuotaExceeded         the key's requests of this month are used up
+    │   ├── TooManyWrongKeys      one address tries keys
     │   ├── NoReadyReplica        no copy of the model can answer
     │   ├── StoreUnavailable      the database is locked or gone
     │   ├── ComputeUnavailable    the agent that starts workers does not answer
@@ -72,7 +76,11 @@ class _Facts(dict[str, object]):
 
 class _Sentences(string.Formatter):
     def format_field(self, value: object, format_spec: str) -> str:
-        text = str(super().format_field(value, format_spec))
+        try:
+            text = str(super().format_field(value, format_spec))
+        except ValueError:
+            # A fact that is not known has words where a number was to be.
+            text = str(value)
         return text if len(text) <= LONGEST_FACT else f"{text[: LONGEST_FACT - 1]}…"
 
 
@@ -175,6 +183,12 @@ class BodyTooLarge(BadInput):
     default_remedy = "Send less at once, or raise {setting}."
 
 
+class TooSlow(BadInput):
+    code = "too_slow"
+    sentence = "The request's {part} did not come within {limit_s:g} s."
+    default_remedy = "Send it again over a better connection."
+
+
 class PathRefused(BadInput):
     code = "path_refused"
     sentence = "The service does not read '{path}'."
@@ -182,6 +196,24 @@ class PathRefused(BadInput):
         "Upload the files instead (`modelry data add` does), or start the service with the folder "
         "in MODELRY_IMPORT_ROOTS."
     )
+
+
+class UnsafeFile(BadInput):
+    code = "unsafe_file"
+    sentence = "'{file}' is refused: {reason}."
+    default_remedy = "Export the model to ONNX and import that file."
+
+
+class NotConvertible(BadInput):
+    code = "not_convertible"
+    sentence = "The model cannot be converted: {reason}."
+    default_remedy = "Export it to ONNX with its own framework and import that file."
+
+
+class UnsupportedTask(BadInput):
+    code = "unsupported_task"
+    sentence = "The deployment '{name}' does {task}; this call is for {expected}."
+    default_remedy = "`modelry deployments show {name}` tells what it takes."
 
 
 class MethodNotAllowed(BadInput):
@@ -281,6 +313,24 @@ class Overloaded(Unavailable):
     code = "overloaded"
     sentence = "The deployment '{name}' has {queued} requests waiting already."
     default_remedy = "Try again after a moment, or deploy more replicas."
+
+
+class RateLimited(Unavailable):
+    code = "rate_limited"
+    sentence = "The key may make {limit:g} {unit} a second and has made more."
+    default_remedy = "Wait for {retry_after_s:.3g} s, or ask the key's owner for a higher limit."
+
+
+class QuotaExceeded(Unavailable):
+    code = "quota_exceeded"
+    sentence = "The key's {limit} {unit} of this month are used up."
+    default_remedy = "They begin anew on {renews}; its owner can set a higher quota."
+
+
+class TooManyWrongKeys(Unavailable):
+    code = "too_many_wrong_keys"
+    sentence = "Too many wrong keys came from {address}."
+    default_remedy = "Check the key; another try is looked at in {retry_after_s:.3g} s."
 
 
 class DeadlineExceeded(Unavailable):

@@ -14,6 +14,7 @@ A message may send its first `INITIAL_CREDIT` bytes unasked; for more its reader
 from __future__ import annotations
 
 import struct
+from asyncio import WriteTransport
 from collections import deque
 from enum import IntEnum
 from typing import NamedTuple
@@ -28,6 +29,8 @@ INITIAL_CREDIT = 4 * FRAME_LIMIT
 _HEADER = struct.Struct("<IBBBBQI16s")
 _CREDIT = struct.Struct("<I")
 _STATS = struct.Struct("<IIII")
+#: The header of an answer with its stats, in one go.
+_ANSWER = struct.Struct("<IBBBBQI16sIIII")
 HEADER_SIZE = _HEADER.size
 BODY_LIMIT = FRAME_LIMIT - HEADER_SIZE
 
@@ -71,8 +74,16 @@ class Op(IntEnum):
     """What a request asks of the model."""
 
     NONE = 0
+    #: Tensors or media in, the model's output tensors out.
     PREDICT = 1
+    #: A `TaskCall` in, a `TaskAnswer` out: the task's own decoding, running and reading of the outputs.
+    TASK = 2
+    #: An `ExplainCall` in, an `ExplainAnswer` out.
+    EXPLAIN = 3
 
+
+#: Smaller pieces are cheaper to join than to hand to the kernel one by one.
+_WORTH_A_COPY = 32 * 1024
 
 _KINDS = {int(kind): kind for kind in Kind}
 _OPS = {int(op) for op in Op}
@@ -122,17 +133,14 @@ def split_stats(body: bytes) -> tuple[Stats, memoryview]:
 
 def encode_frame(frame: Frame) -> bytes:
     """The frame's bytes."""
-    head = _HEADER.pack(
-        len(frame.body),
-        PROTOCOL,
-        frame.kind,
-        frame.op,
-        frame.flags,
-        frame.request_id,
-        min(frame.deadline_ms, _LONGEST_DEADLINE_MS),
-        frame.trace,
-    )
-    return head + frame.body
+    return _head(frame) + frame.body
+
+
+def _head(frame: Frame) -> bytes:
+    kind, request_id, body, op, flags, deadline_ms, trace = frame
+    if deadline_ms > _LONGEST_DEADLINE_MS:
+        deadline_ms = _LONGEST_DEADLINE_MS
+    return _HEADER.pack(len(body), PROTOCOL, kind, op, flags, request_id, deadline_ms, trace)
 
 
 def credit_frame(request_id: int, size: int) -> Frame:
@@ -144,16 +152,26 @@ class Decoder:
     """Bytes in any portions → frames. After a raise the link must be closed."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._parts: list[bytes] = []
+        self._held = 0
+        #: Fewer bytes than this are no whole frame.
+        self._wanted = HEADER_SIZE
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole now; raises `FrameError`, or `FormatTooNew` for a later protocol."""
         frames: list[Frame] = []
-        if self._rest:
-            self._rest += data
-            data = bytes(self._rest)
+        if self._parts:
+            # Put together once they are whole, and not with each portion that comes.
+            self._parts.append(data)
+            self._held += len(data)
+            if self._held < self._wanted:
+                return frames
+            data = b"".join(self._parts)
+            self._parts = []
         at = self._parse(data, frames)
-        self._rest = bytearray(data[at:]) if at < len(data) else bytearray()
+        if at < len(data):
+            self._parts = [data[at:] if at else data]
+            self._held = len(data) - at
         return frames
 
     def _parse(self, data: bytes, frames: list[Frame]) -> int:
@@ -169,9 +187,11 @@ class Decoder:
                 raise FrameError(f"no frame begins with {data[at : at + 8].hex()}")
             start = at + HEADER_SIZE
             if end - start < size:
-                break
+                self._wanted = HEADER_SIZE + size
+                return at
             at = start + size
             frames.append(Frame(known, request_id, data[start:at], op, flags, deadline, trace))
+        self._wanted = HEADER_SIZE
         return at
 
 
@@ -195,6 +215,8 @@ class Assembler:
 
         A chunk of a message that was dropped is passed over.
         """
+        if not self._parts and not frame.flags & MORE:
+            return Message(frame, frame.body) if frame.kind in _STARTS else None
         if frame.kind in _STARTS:
             return self._start(frame)
         entry = self._parts.get(frame.request_id)
@@ -276,9 +298,18 @@ class Outbox:
     def put(self, frame: Frame) -> None:
         """A message of any length, or a control frame."""
         if len(frame.body) <= BODY_LIMIT:
-            self._ready.append(encode_frame(frame))
+            self._ready += (_head(frame), frame.body)
         else:
             self._streams.append(_Stream(frame))
+
+    def put_answer(self, request_id: int, stats: Stats, payload: bytes) -> None:
+        """A `done` message: what `put` does with stats and payload as its body, with fewer copies."""
+        size = _STATS.size + len(payload)
+        if size > BODY_LIMIT or max(stats) > _LONGEST_DEADLINE_MS:
+            self.put(Frame(Kind.DONE, request_id, stats.encode() + payload))
+            return
+        head = _ANSWER.pack(size, PROTOCOL, Kind.DONE, Op.NONE, 0, request_id, 0, _NO_TRACE, *stats)
+        self._ready += (head, payload)
 
     def credit(self, frame: Frame) -> None:
         """The reader's leave to go on with one message; raises `FrameError`."""
@@ -297,10 +328,19 @@ class Outbox:
     def drop(self, request_id: int) -> None:
         """Forgets the rest of a long message."""
         self._stalled.pop(request_id, None)
-        self._streams = deque(s for s in self._streams if s.frame.request_id != request_id)
+        if self._streams:
+            self._streams = deque(s for s in self._streams if s.frame.request_id != request_id)
+
+    def write(self, transport: WriteTransport, limit_bytes: int = 4 * FRAME_LIMIT) -> None:
+        """Writes what `take` gives in one go."""
+        pieces = self.take(limit_bytes)
+        if any(len(piece) >= _WORTH_A_COPY for piece in pieces):
+            transport.writelines(pieces)
+        else:
+            transport.write(b"".join(pieces))
 
     def take(self, limit_bytes: int = 4 * FRAME_LIMIT) -> list[bytes]:
-        """Frames to write now: all short ones, then long messages' pieces in turn up to about the limit."""
+        """Bytes to write now: all short frames, then long messages' pieces in turn up to about the limit."""
         frames, self._ready = self._ready, []
         size = 0
         while self._streams and size < limit_bytes:

@@ -33,6 +33,16 @@ class Home:
         return self.root / "run"
 
     @property
+    def counters(self) -> Path:
+        """The tables of the web processes: what each has counted."""
+        return self.run / "counters"
+
+    @property
+    def usage(self) -> Path:
+        """The journals of the web processes: what was used and is not in the database yet."""
+        return self.run / "usage"
+
+    @property
     def logs(self) -> Path:
         """Standard error of the service's own processes."""
         return self.root / "logs"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from modelry.core.errors import InvalidInput
 from modelry.core.manifests import TensorSpec
 from modelry.core.tensors import Array
+from modelry.core.texts import type_name
 
 
 def check_inputs(tensors: Mapping[str, Array], specs: Sequence[TensorSpec]) -> int:
@@ -40,8 +41,8 @@ def shape_text(shape: Sequence[int | None]) -> str:
 
 
 def _check(spec: TensorSpec, tensor: Array, expected: str) -> None:
-    if tensor.dtype.name != spec.dtype:
-        raise InvalidInput(reason=f"'{spec.name}' is {tensor.dtype.name}", expected=expected)
+    if type_name(tensor) != spec.dtype:
+        raise InvalidInput(reason=f"'{spec.name}' is {type_name(tensor)}", expected=expected)
     fits = len(tensor.shape) == len(spec.shape) and all(
         wanted is None or wanted == length
         for wanted, length in zip(spec.shape, tensor.shape, strict=True)

@@ -10,9 +10,14 @@ from modelry.core.errors import InvalidParameter
 from modelry.core.recipes import get_recipe
 
 #: Every kind a user may ask for through `POST /api/v1/jobs`; imports come through `POST /api/v1/datasets`.
-USER_KINDS = ("train", "sleep")
+USER_KINDS = ("train", "predict-batch", "sleep")
 #: What a finished job of a kind adds a version to: the noun that `Job.makes` names.
-MAKES: dict[str, Literal["dataset", "model"]] = {"import-data": "dataset", "train": "model"}
+MAKES: dict[str, Literal["dataset", "model"]] = {
+    "import-data": "dataset",
+    "train": "model",
+    "import-model": "model",
+    "predict-batch": "dataset",
+}
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +47,39 @@ class ImportParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     labels_from: Literal["auto", "folder", "file"] = "auto"
     #: Share of the rows that become the test split where the source has none.
     test_share: float = 0.2
+
+
+class ImportModelParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`import-model`: check a foreign model, convert it where needed, measure it, make it a version."""
+
+    #: Name of the model the version will belong to.
+    model: str
+    source: Literal["upload", "path", "hub"]
+    #: For `path`: the folder or file on the server; for `hub`: `org/name@revision`.
+    location: str = ""
+    #: What the files are; `auto` looks.
+    format: Literal["auto", "onnx", "keras", "huggingface", "modelry", "bundle"] = "auto"
+    #: Hugging Face's name of the task; None: what the files say.
+    task: str | None = None
+    #: The names of the classes, in the order of the output.
+    labels: list[str] | None = None
+    #: How an image becomes the input, as `ImageInput`'s fields or a preset's name (`imagenet`, `unit`, …).
+    preprocess: dict[str, Any] | str | None = None
+    #: What the user says of the licence, where the source does not.
+    licence: str | None = None
+
+
+class PredictBatchParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`predict-batch`: a model's answers for every row of a data set version, as a new data set."""
+
+    #: Name of the data set that is made.
+    dataset: str
+    #: The split to read; None: all.
+    split: str | None = None
+    #: Rows per runtime call.
+    max_batch: int = 32
+    #: Seconds between checkpoints.
+    checkpoint_s: float = 10.0
 
 
 class SleepParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ Every format carries `format_version`; `read_dataset` and `read_model` refuse a 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -66,6 +66,10 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: numpy's name: `float32`.
     dtype: str
     shape: list[int | None]
+    #: What the columns of a table's row are called, in their order; None for everything else.
+    columns: list[str] | None = None
+    #: For an input with free dimensions beside the batch: lengths of one row that are known to run.
+    example: list[int] | None = None
 
 
 class ImageInput(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
@@ -80,6 +84,48 @@ class ImageInput(msgspec.Struct, frozen=True, kw_only=True, tag="image"):
     input: str
     #: The tensor's shape without the batch: `[28, 28, 1]` or, for a sequence of rows, `[28, 28]`.
     shape: list[int]
+    #: `exact`: a picture of another size is resized as it is, with `resize_to` to a square of that side; `crop`: its
+    #: shorter side is resized to `resize_to`. Then the middle is cut out.
+    resize: Literal["exact", "crop"] = "exact"
+    resize_to: int | None = None
+    #: Where the channels stand in `shape`.
+    layout: Literal["channels_last", "channels_first"] = "channels_last"
+    order: Literal["rgb", "bgr"] = "rgb"
+    #: Per channel, after `scale`: (value - mean) / std; empty means as it is.
+    mean: list[float] = []
+    std: list[float] = []
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+
+
+class TextInput(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """How text becomes the model's tensor inputs: a tokenizer in the package, then padding."""
+
+    #: The tokenizer's file in the package, in the format of the `tokenizers` library.
+    tokenizer: str
+    #: Tokens at most, special ones among them.
+    max_length: int
+    #: Role → tensor input: `ids`, and `mask` and `types` where the model has them.
+    inputs: dict[str, str]
+    pad_id: int = 0
+    #: What the task needs of the model's own settings: `mask_token_id`, `entailment_id`, pooling, …
+    options: dict[str, Any] = {}
+
+
+class AudioInput(msgspec.Struct, frozen=True, kw_only=True, tag="audio"):
+    """How an encoded recording becomes the model's tensor input: decoded, one channel, resampled."""
+
+    sample_rate: int
+    #: The tensor input this fills.
+    input: str
+    #: `waveform`: samples from -1 to 1; `log-mel`: a spectrogram, by `options`.
+    features: Literal["waveform", "log-mel"] = "waveform"
+    #: Longer recordings are refused.
+    max_seconds: float = 30.0
+    #: `normalize`, the spectrogram's settings, …
+    options: dict[str, Any] = {}
+
+
+MediaInput = ImageInput | TextInput | AudioInput
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +155,26 @@ class RuntimeForm(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The form's main file in the package.
     file: str
-    verification: Verification
+    #: None for a form that came as it is: there was no other original to compare it with.
+    verification: Verification | None = None
+    #: How the runtime is to load it, as it was found fastest: `{"graph_optimization": "all"}`, …
+    options: dict[str, Any] = {}
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to run the model, tried on real samples on the machine that published it."""
+
+    runtime: str
+    options: dict[str, Any]
+    threads: int
+    #: Rows a second, and the median time of one row alone in milliseconds.
+    rows_per_s: float
+    single_ms: float
+    max_difference: float
+    #: Whether it stays within the tolerance; one that does not is never kept.
+    is_faithful: bool
+    #: The one that serves.
+    is_kept: bool = False
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,15 +188,21 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     labels: list[str]
-    #: How media (image bytes) reach the tensor input; None where only tensors are taken.
-    media: ImageInput | None
+    #: How media (images, text, sound) reach the tensor inputs; None where only tensors are taken.
+    media: MediaInput | None
+    #: What turns the first output into scores between 0 and 1; `none` where it has them already.
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
     #: On the test split: accuracy, per class precision and recall, the confusion matrix.
     metrics: dict[str, Any]
     #: Job, code, data version, environment, seed, threads.
     lineage: dict[str, Any]
     privacy: dict[str, Any] | None = None
-    #: Runtime name → form: `onnxruntime`.
+    #: Where an imported model came from: kind, repository, revision, licence, what was checked; None for our own.
+    source: dict[str, Any] | None = None
+    #: Runtime name → form: `onnxruntime`. The first that can be loaded serves.
     runtimes: dict[str, RuntimeForm]
+    #: The ways to run it that were tried, the fastest first.
+    measurements: list[Measurement] = []
     #: Every other file of the package: path → SHA-256.
     files: dict[str, str]
 

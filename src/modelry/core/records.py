@@ -6,7 +6,7 @@ Frozen; a change is a new record. Times are seconds since the epoch (UTC) by the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from modelry.core.files import FileRef
 from modelry.core.states import (
@@ -31,6 +31,18 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyLimits:
+    """What a key may use; None means no limit. Buckets hold `burst_s` seconds' worth."""
+
+    requests_per_s: float | None = None
+    rows_per_s: float | None = None
+    burst_s: float = 1.0
+    #: Of a calendar month (UTC).
+    requests_per_month: int | None = None
+    rows_per_month: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """An API key, without its secret."""
 
@@ -44,6 +56,33 @@ class Key:
     created_at: float
     expires_at: float | None = None
     revoked_at: float | None = None
+    limits: KeyLimits = KeyLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was used, summed over everything that the fields which are None do not tell apart."""
+
+    project: str | None = None
+    key: str | None = None
+    deployment: str | None = None
+    model: str | None = None
+    version: int | None = None
+    #: The day in UTC: `2026-11-24`.
+    day: str | None = None
+    #: Requests that were let in, those that failed or were left by their client among them.
+    requests: int
+    errors: int
+    #: Rows that were answered.
+    rows: int
+    bytes_in: int
+    bytes_out: int
+    #: The rows' share of the time in the runtime.
+    compute_s: float
+
+
+#: What usage can be told apart by.
+USAGE_BY = ("key", "deployment", "version", "day")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +227,30 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """Another version of the same model that gets a share of the requests."""
+
+    version: int
+    model_version_id: str
+    #: Share of the unpinned requests, 0 to 100.
+    percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How busy a deployment was, summed over the web processes of this machine."""
+
+    #: Requests under way now: waiting for a replica, and given to one.
+    waiting: int = 0
+    in_flight: int = 0
+    #: Since the counters began.
+    requests: int = 0
+    queue_us: int = 0
+    #: By the database's clock; 0.0 before the first.
+    last_request_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A model version that is to answer, and how."""
 
@@ -209,6 +272,19 @@ class Deployment:
     created_at: float
     updated_at: float
     failure: dict[str, Any] | None = None
+    #: Autoscaling keeps `replicas` between these two; equal ones mean a fixed number.
+    min_replicas: int = 1
+    max_replicas: int = 1
+    #: After so many seconds without a request it stops, and the next request starts it; None: never.
+    idle_s: float | None = None
+    #: Requests worked on at once, and waiting beside them (or beside what the replicas run), at most; None: no bound.
+    max_in_flight: int | None = None
+    max_queue: int | None = None
+    #: The deadline of requests that name none; None: the service's.
+    deadline_s: float | None = None
+    canary: Canary | None = None
+    #: The version before the present one, for a rollback.
+    previous_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +308,29 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionTraffic:
+    """What one version of a deployment did, beside the others; counted by this machine's web processes."""
+
+    version: int
+    #: `serving`, `canary`, or `before` for one that served and is counted still.
+    role: Literal["serving", "canary", "before"]
+    #: Its share of the unpinned requests as it is wished, 0 to 100.
+    percent: float
+    ready_replicas: int
+    #: Requests answered well; answered with an error; refused over a limit.
+    answered: int
+    failed: int
+    refused: int
+    #: Of those answered well: the mean, and what 99 of 100 stay below; None before the first.
+    mean_ms: float | None
+    p99_ms: float | None
+    #: The mean time they waited for the runtime.
+    queue_ms: float | None
+    #: Code → count.
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """What the gateway knows of one deployment; no row, but a view made for it in one read."""
 
@@ -248,6 +347,16 @@ class Route:
     replicas: tuple[tuple[str, int, str], ...]
     #: Version → the model's manifest (plain values), for signatures and labels.
     manifests: dict[int, dict[str, Any]]
+    created_at: float = 0.0
+    #: Version → share of the unpinned requests; empty: all go to the wished one.
+    weights: tuple[tuple[int, float], ...] = ()
+    #: The model's aliases, which some protocols call labels: alias → version.
+    aliases: dict[str, int] = field(default_factory=dict)
+    #: True: no replica may run now, and a request starts one.
+    wakes: bool = False
+    max_in_flight: int | None = None
+    max_queue: int | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

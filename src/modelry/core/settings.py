@@ -41,6 +41,15 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8642, ge=0, le=65535, description="The port; 0 picks a free one.")
+    grpc: bool = Field(
+        default=True, description="Answer the Open Inference Protocol over gRPC too."
+    )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="The port for gRPC; 0: a free one. Not given: the one after `port` (with port 0: a free one).",
+    )
     web: int = Field(default=1, ge=1, le=64, description="Web processes.")
     tls_cert: Path | None = Field(default=None, description="Certificate chain (PEM) for TLS.")
     tls_key: Path | None = Field(default=None, description="Private key (PEM) for TLS.")
@@ -89,8 +98,37 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=100 << 30, ge=1024, description="Largest single file of an upload."
     )
+    fast: bool = Field(
+        default=True,
+        description="Take predictions off the socket before the web framework; False is slower and answers alike.",
+    )
+    keep_alive_s: float = Field(
+        default=75.0, ge=1, le=86400, description="How long an idle connection is kept."
+    )
+    head_timeout_s: float = Field(
+        default=20.0, ge=1, le=3600, description="How long a request's headers may take to arrive."
+    )
+    stall_timeout_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=3600,
+        description="A client that sends under 1 KiB of a body, or reads nothing of an answer, for so long is left.",
+    )
     gc_grace_s: float = Field(
         default=3600.0, ge=0, description="Unreferenced content younger than this is kept."
+    )
+    wrong_keys_per_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=1e9,
+        description="Wrong keys a second from one address; ten times that at once. More are refused unread.",
+    )
+    metrics_open: bool = Field(
+        default=False,
+        description="Answer `/metrics` without a key, for a scraper inside a trusted network.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (`text`) or for programs (`json`)."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="How much the service's processes log."
@@ -133,6 +171,13 @@ class Settings(BaseSettings):
     @property
     def scheme(self) -> str:
         return "https" if self.tls_cert else "http"
+
+    @property
+    def grpc_address(self) -> tuple[str, int]:
+        """Where to listen for gRPC; port 0 picks a free one."""
+        if self.grpc_port is not None:
+            return self.host, self.grpc_port
+        return self.host, self.port + 1 if 0 < self.port < 65535 else 0
 
     def environment(self) -> dict[str, str]:
         """The settings as variables, for the service's own processes."""

@@ -57,6 +57,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True, tag="replica"):
     files: list[FileRef]
     artifacts: str
     threads: int = 1
+    #: The runtime that is to serve: the first of the package. It decides how the process is started; "": not known.
+    runtime: str = ""
     #: Rows per runtime call at most.
     max_batch: int = 32
     #: Requests waiting at most; one more is refused with `overloaded`.

@@ -57,12 +57,16 @@ class DeploymentState(StrEnum):
     UPDATING = "updating"
     DEGRADED = "degraded"
     FAILED = "failed"
+    #: Nobody asked for a while, so nothing runs; the next request starts it.
+    IDLE = "idle"
+    #: Somebody stopped it; it answers again once somebody starts it.
     STOPPED = "stopped"
     DELETING = "deleting"
 
 
 class DeploymentWish(StrEnum):
     RUN = "run"
+    STOP = "stop"
     DELETE = "delete"
 
 

@@ -1,7 +1,8 @@
 """Batches of what is queued: one thread owns the queue and the runtime, and no timer exists.
 
 When the runtime is free, everything that waits goes together, up to `max_batch` rows; a lone request goes at
-once. Knows no sockets: requests come in by `submit`, answers leave through `deliver`, once a batch.
+once. A request of more rows than that goes in portions, and lets the others in between them. Knows no sockets:
+requests come in by `submit`, answers leave through `deliver`, once a batch.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,74 +24,109 @@ from modelry.core.errors import (
     Overloaded,
     WorkFailed,
 )
-from modelry.core.frames import Stats
+from modelry.core.frames import Op, Stats
 from modelry.core.tensors import Array
 from modelry.worker.models.runtimes.base import Runtime
+from modelry.worker.tasks.opened import Opened
 
 log = logging.getLogger(__name__)
 
 #: How long the end waits for the runtime.
 PATIENCE_S = 5.0
 
+#: What must be equal for two requests to share a batch: names and shapes without the rows.
+Form = tuple[tuple[str, tuple[int, ...]], ...]
+Outputs = dict[str, Array]
 
-@dataclass(slots=True, eq=False)
+
 class Work:
     """One request inside a replica."""
 
-    payload: bytes
-    #: Who gets the answer; the batcher does not look at it.
-    sender: Any = None
-    request_id: int = 0
-    #: Monotonic seconds; None means it may take as long as it likes.
-    deadline_at: float | None = None
-    alone: bool = False
-    received_at: float = field(default_factory=time.monotonic)
-    #: Set by whoever submitted it when nobody waits any more.
-    is_cancelled: bool = False
-    #: Filled by the batcher's thread.
-    inputs: dict[str, Array] = field(default_factory=dict)
-    rows: int = 0
-    #: What must be equal for two requests to share a batch: names and shapes without the rows.
-    form: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    started_at: float = 0.0
+    __slots__ = (
+        "alone",
+        "at",
+        "batch_rows",
+        "deadline_at",
+        "finish",
+        "form",
+        "inputs",
+        "is_cancelled",
+        "op",
+        "parts",
+        "payload",
+        "received_at",
+        "request_id",
+        "rows",
+        "sender",
+        "started_at",
+        "took_s",
+    )
 
-    def make_ready(self, inputs: dict[str, Array]) -> None:
-        """Gives it its decoded inputs."""
-        self.inputs = inputs
-        self.rows = next(iter(inputs.values())).shape[0]
-        self.form = tuple(sorted((name, array.shape[1:]) for name, array in inputs.items()))
+    def __init__(
+        self,
+        payload: bytes,
+        *,
+        op: int = Op.PREDICT,
+        sender: Any = None,
+        request_id: int = 0,
+        deadline_at: float | None = None,
+        alone: bool = False,
+    ) -> None:
+        self.payload = payload
+        self.op = op
+        #: Who gets the answer; the batcher does not look at it.
+        self.sender = sender
+        self.request_id = request_id
+        #: Monotonic seconds; None means it may take as long as it likes.
+        self.deadline_at = deadline_at
+        self.alone = alone
+        self.received_at = time.monotonic()
+        #: Set by whoever submitted it when nobody waits any more.
+        self.is_cancelled = False
+        # From here on the batcher's thread is the owner.
+        self.inputs: dict[str, Array] = {}
+        self.finish: Callable[[Outputs], bytes] | None = None
+        self.rows = 0
+        self.form: Form = ()
+        #: Rows that have run, and the outputs of the portions they ran in.
+        self.at = 0
+        self.parts: list[Outputs] = []
+        self.started_at = 0.0
+        self.took_s = 0.0
+        self.batch_rows = 0
+
+    def make_ready(self, opened: Opened) -> None:
+        """Gives it its rows."""
+        self.inputs, self.finish = opened.inputs, opened.finish
+        form = [(name, array.shape[1:]) for name, array in opened.inputs.items()]
+        self.form = tuple(sorted(form) if len(form) > 1 else form)
+        self.rows = next(iter(opened.inputs.values())).shape[0]
+
+    def portion(self, limit: int) -> int:
+        """How many of its rows go together at most."""
+        return min(self.rows - self.at, limit)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one request."""
+class Answer(NamedTuple):
+    """What became of one request: the answer's bytes, or the reason why there is none."""
 
     work: Work
-    outcome: dict[str, Array] | ModelryError
+    outcome: bytes | ModelryError
     stats: Stats
-
-
-def fits(batch: Sequence[Work], work: Work, max_rows: int) -> bool:
-    """Whether a prepared request may join the batch; the first always may."""
-    if not batch:
-        return True
-    if work.alone or batch[0].alone or work.form != batch[0].form:
-        return False
-    return sum(member.rows for member in batch) + work.rows <= max_rows
 
 
 class Batcher:
     """The queue, and the thread that owns it.
 
-    `prepare` turns a payload into checked inputs (or raises for that request alone). `deliver` takes the
-    answers of one batch and `on_alone` hears of a request that is to run alone, before it does; both are called
-    in the batcher's thread.
+    `open_request` turns an op and a payload into rows and what finishes them (or raises for that request alone).
+    `deliver` takes the answers of one batch and `on_alone` hears of a request that is to run alone, before it does;
+    both are called in the batcher's thread.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        prepare: Callable[[bytes], dict[str, Array]],
+        open_request: Callable[[int, bytes], Opened],
         deliver: Callable[[list[Answer]], None],
         *,
         on_alone: Callable[[Work], None] = lambda work: None,
@@ -100,7 +135,7 @@ class Batcher:
         name: str = "model",
     ) -> None:
         self._runtime = runtime
-        self._prepare = prepare
+        self._open = open_request
         self._deliver = deliver
         self._on_alone = on_alone
         self._max_batch = max_batch
@@ -149,7 +184,7 @@ class Batcher:
             answers: list[Answer] = []
             batch = self._next_batch(answers)
             if batch:
-                answers += self._run(batch)
+                self._run(batch, answers)
             if answers:
                 self._deliver(answers)
 
@@ -178,23 +213,32 @@ class Batcher:
                 continue
             refusal = self._make_ready(work)
             if refusal is not None:
-                answers.append(Answer(work, refusal, self._stats(work)))
-            elif fits(batch, work, self._max_batch):
+                answers.append(self._answer(work, refusal))
+            elif self._joins(work, batch, rows):
                 batch.append(work)
-                rows += self._max_batch if work.alone else work.rows
+                rows += self._max_batch if work.alone else work.portion(self._max_batch)
             else:
                 held.append(work)
         self._waiting.extendleft(reversed(held))
         return batch
 
+    def _joins(self, work: Work, batch: list[Work], rows: int) -> bool:
+        if not batch:
+            return True
+        if work.alone or work.form != batch[0].form:
+            return False
+        return rows + work.portion(self._max_batch) <= self._max_batch
+
     def _make_ready(self, work: Work) -> ModelryError | None:
-        """Decodes a request's inputs; the reason where it cannot run."""
-        now = work.started_at = time.monotonic()
+        """Opens a request; the reason where it cannot run."""
+        now = time.monotonic()
+        if not work.at:
+            work.started_at = now
         if work.deadline_at is not None and work.deadline_at <= now:
             return DeadlineExceeded(deadline_s=work.deadline_at - work.received_at)
-        if not work.inputs:
+        if work.finish is None:
             try:
-                work.make_ready(self._prepare(work.payload))
+                work.make_ready(self._open(work.op, work.payload))
             except ModelryError as error:
                 return error
             except Exception as error:
@@ -202,66 +246,95 @@ class Batcher:
                 return InternalError(reason=_first_line(error), request_id="of this answer")
         return None
 
-    def _run(self, batch: list[Work]) -> list[Answer]:
-        """The batch's answers. Where it raises, each member is tried by itself: a bad input fails alone."""
+    def _run(self, batch: list[Work], answers: list[Answer]) -> None:
+        """Runs a batch. Where that raises, each member is tried by itself: a bad input fails alone."""
         try:
-            return self._run_together(batch)
+            outputs, rows, took_s = self._run_together(batch)
         except Exception as error:
             if len(batch) == 1:
-                return [Answer(batch[0], _refusal(error), self._stats(batch[0], batch[0].rows))]
-            return [answer for work in batch for answer in self._run([work])]
+                answers.append(self._answer(batch[0], _refusal(error)))
+                return
+            for work in batch:
+                self._run([work], answers)
+            return
+        at = 0
+        for work in batch:
+            end = at + work.portion(self._max_batch)
+            mine = {name: output[at:end] for name, output in outputs.items()}
+            work.took_s += took_s
+            work.batch_rows = max(work.batch_rows, rows)
+            self._advance(work, mine, end - at, answers)
+            at = end
 
-    def _run_together(self, batch: list[Work]) -> list[Answer]:
+    def _run_together(self, batch: list[Work]) -> tuple[Outputs, int, float]:
         if batch[0].alone:
             self._on_alone(batch[0])
-        began = time.monotonic()
-        for work in batch:
-            work.started_at = began
-        rows = sum(work.rows for work in batch)
-        outputs = self._infer(_join(batch), rows)
-        took_s = time.monotonic() - began
-        answers, at = [], 0
-        for work in batch:
-            mine = {name: output[at : at + work.rows] for name, output in outputs.items()}
-            answers.append(Answer(work, mine, self._stats(work, rows, took_s)))
-            at += work.rows
-        return answers
-
-    def _infer(self, inputs: dict[str, Array], rows: int) -> dict[str, Array]:
-        """Runs the model, in portions where one request alone has more rows than a batch."""
-        portions = []
-        for at in range(0, rows, self._max_batch):
-            portion = {name: array[at : at + self._max_batch] for name, array in inputs.items()}
-            portions.append(self._call(portion, min(self._max_batch, rows - at)))
-        if len(portions) == 1:
-            return portions[0]
-        return {name: np.concatenate([part[name] for part in portions]) for name in portions[0]}
-
-    def _call(self, inputs: dict[str, Array], rows: int) -> dict[str, Array]:
-        self._busy_since = time.monotonic()
+        inputs, rows = _join(batch, self._max_batch)
+        began = self._busy_since = time.monotonic()
         try:
             outputs = self._runtime.run(inputs)
         finally:
             self._busy_since = None
+        took_s = time.monotonic() - began
         for name, output in outputs.items():
             if output.ndim == 0 or output.shape[0] != rows:
                 raise WorkFailed(
                     f"The model gave '{name}' of shape {output.shape} for {rows} rows.",
                     remedy="Its first dimension must be the batch's.",
                 )
-        return outputs
+        for work in batch:
+            if not work.at:
+                work.started_at = began
+        return outputs, rows, took_s
 
-    def _stats(self, work: Work, rows: int = 0, took_s: float = 0.0) -> Stats:
-        queued_s = work.started_at - work.received_at
-        return Stats(self.depth, _microseconds(queued_s), _microseconds(took_s), rows)
+    def _advance(self, work: Work, outputs: Outputs, rows: int, answers: list[Answer]) -> None:
+        """Takes the outputs of a portion; the rest of a large request waits behind the others."""
+        work.at += rows
+        if work.at < work.rows:
+            work.parts.append(outputs)
+            self._waiting.append(work)
+            return
+        if work.parts:
+            parts = [*work.parts, outputs]
+            outputs = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+        answers.append(self._answer(work, self._finish(work, outputs)))
+
+    @staticmethod
+    def _finish(work: Work, outputs: Outputs) -> bytes | ModelryError:
+        assert work.finish is not None
+        try:
+            return work.finish(outputs)
+        except ModelryError as error:
+            return error
+        except Exception as error:
+            log.exception("answer not made")
+            return InternalError(reason=_first_line(error), request_id="of this answer")
+
+    def _answer(self, work: Work, outcome: bytes | ModelryError) -> Answer:
+        queued_us = int((work.started_at - work.received_at) * 1e6)
+        took_us = int(work.took_s * 1e6)
+        return Answer(work, outcome, Stats(self.depth, max(0, queued_us), took_us, work.batch_rows))
 
 
-def _join(batch: list[Work]) -> dict[str, Array]:
-    """The members' inputs under each other, in memory that is aligned and contiguous."""
-    first = batch[0].inputs
+def _join(batch: list[Work], limit: int) -> tuple[dict[str, Array], int]:
+    """The members' next rows under each other, in memory that is aligned and contiguous; and how many."""
     if len(batch) == 1:
-        return {name: np.require(array, requirements=["C", "A"]) for name, array in first.items()}
-    return {name: np.concatenate([work.inputs[name] for work in batch]) for name in first}
+        work = batch[0]
+        rows = work.portion(limit)
+        end = work.at + rows
+        return {
+            name: np.require(array[work.at : end], requirements=["C", "A"])
+            for name, array in work.inputs.items()
+        }, rows
+    rows, slices = 0, []
+    for work in batch:
+        count = work.portion(limit)
+        slices.append((work.inputs, work.at, work.at + count))
+        rows += count
+    return {
+        name: np.concatenate([inputs[name][at:end] for inputs, at, end in slices])
+        for name in batch[0].inputs
+    }, rows
 
 
 def _refusal(error: Exception) -> ModelryError:
@@ -276,7 +349,3 @@ def _refusal(error: Exception) -> ModelryError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _microseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))

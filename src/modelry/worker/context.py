@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,11 @@ class JobContext:
         """Say that a split of the data was read."""
         self._write(Opened(at=time.time(), split=split, rows=rows))
 
-    def checkpoint(self, step: int, files: dict[str, Path | bytes]) -> None:
-        """Keep the files so that the job can go on from them; when this returns they outlive power loss."""
+    def checkpoint(self, step: int, files: Mapping[str, Path | bytes | FileRef]) -> None:
+        """Keep the files so that the job can go on from them; when this returns they outlive power loss.
+
+        A `FileRef` is content that lies in the artifacts already.
+        """
         kept = [self._keep(path, content) for path, content in files.items()]
         with self._lock:
             self._pass_all()
@@ -149,7 +153,9 @@ class JobContext:
         self.artifacts.fetch(files, folder)
         return folder
 
-    def _keep(self, path: str, content: Path | bytes) -> FileRef:
+    def _keep(self, path: str, content: Path | bytes | FileRef) -> FileRef:
+        if isinstance(content, FileRef):
+            return content
         if isinstance(content, bytes):
             return self.artifacts.put_bytes(content, path)
         return self.artifacts.put_file(content, path)

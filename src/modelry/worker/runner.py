@@ -29,7 +29,9 @@ from modelry.worker.orphans import PATIENCE_S, OrphanWatch
 JOB_KINDS = {
     "sleep": "modelry.worker.sleeping:run",
     "import-data": "modelry.worker.data.importing:run",
+    "import-model": "modelry.worker.models.importing.job:run",
     "train": "modelry.worker.training.job:run",
+    "predict-batch": "modelry.worker.predicting.job:run",
 }
 _TRACEBACK_LINES = 20
 

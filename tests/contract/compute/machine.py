@@ -69,9 +69,9 @@ class Machine:
         """The status of the worker once it has ended."""
         return eventually(lambda: (s := self.status(worker_id)) and s.outcome and s)
 
-    def ready(self, worker_id: str) -> WorkerStatus:
+    def ready(self, worker_id: str, timeout_s: float = 15.0) -> WorkerStatus:
         """The status of the replica once it is ready."""
-        return eventually(lambda: (s := self.status(worker_id)) and s.address and s)
+        return eventually(lambda: (s := self.status(worker_id)) and s.address and s, timeout_s)
 
     def sleep_job(self, worker_id: str = "job_a-1", **given: Any) -> JobSpec:
         params = {"steps": 3, "step_s": 0.01, "checkpoint_steps": 1, **given.pop("params", {})}

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
+from modelry.artifacts import Artifacts
+from modelry.core.manifests import RuntimeForm
 from modelry.core.specs import OutcomeStatus, StopReason
+from modelry.worker.models import package
 from tests.contract.compute.machine import Machine
+from tests.contract.runtimes.making import make_recipe_package
 from tests.serving.house import House
 
 
@@ -47,3 +52,25 @@ def test_a_replica_whose_model_is_missing_says_so(real: Machine) -> None:
     assert outcome.status is OutcomeStatus.FAILED
     assert outcome.failure is not None
     assert outcome.failure.message
+
+
+def test_a_runtime_that_must_not_be_forked_gets_a_fresh_process(
+    real: Machine, tmp_path: Path
+) -> None:
+    folder = tmp_path / "package"
+    folder.mkdir()
+    manifest, _ = make_recipe_package(folder, "cnn")
+    weights = RuntimeForm(file=package.WEIGHTS)
+    package.write_manifest(msgspec.structs.replace(manifest, runtimes={"torch": weights}), folder)
+    artifacts = Artifacts(str(real.home.blobs))
+    files = [artifacts.put_file(path, path.name) for path in folder.iterdir()]
+    spec = msgspec.structs.replace(real.replica(), files=files, runtime="torch")
+    real.compute.start(1, spec)
+    status = real.ready("rep_a", timeout_s=60)
+    assert status.pid is not None
+    command = psutil.Process(status.pid).cmdline()
+    assert "modelry.worker.replica" in command
+    assert real.agent is not None
+    loaded = Path(f"/proc/{real.agent.pid}/maps").read_text()
+    assert "libtorch" not in loaded
+    assert "libtorch" in Path(f"/proc/{status.pid}/maps").read_text()

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from modelry.core.errors import DatabaseTooNew, InvalidSetting
-from modelry.server.store import Store, migrating, projects, routes
+from modelry.server.store import Store, deployments, migrating, projects, routes
 from modelry.server.store.database import open_engine, parse_address
 from modelry.server.store.tables import metadata
 from tests.contract.store.conftest import Database, SqliteDatabase
@@ -84,12 +85,15 @@ def test_a_database_of_a_later_version_is_refused_and_not_touched(
     assert {path.suffix for path in set(tmp_path.iterdir()) - before} <= {".db-wal", ".db-shm"}
 
 
-LATER_STEP = """
+#: The newest of our own steps.
+HEAD = ScriptDirectory.from_config(migrating._config(migrating.STEPS)).get_current_head()
+
+LATER_STEP = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "later"
+down_revision = "{HEAD}"
 
 
 def upgrade() -> None:
@@ -102,7 +106,7 @@ def later_steps(tmp_path: Path) -> Path:
     """Our migrations and one more, as a later version of Modelry has them."""
     folder = tmp_path / "steps"
     shutil.copytree(migrations_of(migrating), folder)
-    (folder / "versions" / "r0002_later.py").write_text(LATER_STEP)
+    (folder / "versions" / "r9999_later.py").write_text(LATER_STEP)
     return folder
 
 
@@ -131,7 +135,7 @@ def test_a_later_version_migrates_and_the_earlier_one_then_refuses(
     execute(database, "UPDATE projects SET colour = 'red'")
     with store.read() as tx:
         assert projects.get(tx, "precious").name == "precious"
-    with pytest.raises(DatabaseTooNew, match="0002"):
+    with pytest.raises(DatabaseTooNew, match="later"):
         store.migrate()
     store.close()
 
@@ -146,7 +150,7 @@ def test_a_sqlite_file_is_copied_before_it_is_changed(tmp_path: Path, later_step
         projects.create(tx, "precious")
     upgrade(database, later_steps, copies)
     (copy,) = copies.iterdir()
-    assert "0001" in copy.name
+    assert f"at-{HEAD}" in copy.name
     assert copy.stat().st_mode & 0o077 == 0
     restored = Store(f"sqlite:///{copy}")
     with restored.read() as tx:
@@ -159,7 +163,7 @@ def test_a_sqlite_file_is_copied_before_it_is_changed(tmp_path: Path, later_step
 def test_a_step_that_fails_leaves_the_database_as_it_was(
     database: Database, store: Store, later_steps: Path, tmp_path: Path
 ) -> None:
-    step = later_steps / "versions" / "r0002_later.py"
+    step = later_steps / "versions" / "r9999_later.py"
     step.write_text(LATER_STEP + "    raise ZeroDivisionError\n")
     with pytest.raises(ZeroDivisionError):
         upgrade(database, later_steps, tmp_path)
@@ -201,3 +205,38 @@ def test_a_missing_driver_is_named_with_the_way_to_get_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(InvalidSetting, match=r"modelry\[postgres\]"):
         Store("postgresql://user@localhost/x")
+
+
+def test_deployments_of_the_first_schema_keep_what_they_meant(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    database, earlier = empty_database, tmp_path / "earlier"
+    shutil.copytree(migrations_of(migrating), earlier)
+    for step in (earlier / "versions").glob("r*.py"):
+        if not step.name.startswith("r0001"):
+            step.unlink()
+    upgrade(database, earlier, tmp_path)
+    execute(database, "INSERT INTO models VALUES ('m', (SELECT id FROM projects), 'digits', 0, 1)")
+    execute(
+        database,
+        "INSERT INTO model_versions (id, model_id, version, manifest, files, size_bytes, created_at)"
+        " VALUES ('v', 'm', 1, '{}', '[]', 0, 0)",
+    )
+    for name, replicas, wish in (("two", 2, "run"), ("none", 0, "run"), ("gone", 0, "delete")):
+        execute(
+            database,
+            "INSERT INTO deployments (id, project_id, name, model_version_id, replicas, max_batch,"
+            " threads, state, wish, created_at, updated_at) VALUES"
+            f" ('{name}', (SELECT id FROM projects), '{name}', 'v', {replicas}, 32, 1, 'stopped',"
+            f" '{wish}', 0, 0)",
+        )
+    store = Store(database.address)
+    store.migrate(tmp_path / "copies")
+    with store.read() as tx:
+        two, none, gone = (deployments.get(tx, "default", n) for n in ("two", "none", "gone"))
+    store.close()
+    assert (two.replicas, two.min_replicas, two.max_replicas, two.wish) == (2, 2, 2, "run")
+    assert (none.replicas, none.min_replicas, none.wish) == (0, 1, "stop")
+    assert gone.wish == "delete"
+    assert two.idle_s is None
+    assert two.canary is None

@@ -15,7 +15,7 @@ from modelry.cli.main import app
 from modelry.core.errors import InUse, NotFound, to_wire
 from tests.unit.cli.conftest import Run
 from tests.unit.client.answering import answering
-from tests.unit.client.test_predictions import answer
+from tests.unit.client.test_predictions import DEPLOYMENT, answer
 from tests.unit.client.test_uploading import JOB
 
 MODEL = {
@@ -81,6 +81,9 @@ def test_no_service_is_told_with_the_remedy(modelry: Run) -> None:
         ["train", "cnn", "--data", "a", "--model", "b", "--set", "epochs"],
         ["data", "add", "x"],
         ["deployments", "update", "x"],
+        ["deployments", "scale", "x"],
+        ["deployments", "canary", "x"],
+        ["deployments", "scale", "x", "--idle", "soon"],
         ["models", "alias", "m", "a"],
         ["rm", "nothing", "x"],
     ],
@@ -228,3 +231,82 @@ def test_global_options_choose_service_and_project(modelry: Run) -> None:
 def test_typer_is_not_in_the_way_of_our_errors() -> None:
     assert isinstance(app, typer.Typer)
     assert app.pretty_exceptions_enable is False
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (
+            ["scale", "digits", "--min", "1", "--max", "4", "--idle", "10m"],
+            {"min_replicas": 1, "max_replicas": 4, "idle_s": 600},
+        ),
+        (
+            ["canary", "digits", "mnist:4", "--percent", "12.5"],
+            {"canary": {"model": "mnist:4", "percent": 12.5}},
+        ),
+        (
+            ["update", "digits", "--deadline", "2s", "--max-queue", "5"],
+            {"deadline_s": 2, "max_queue": 5},
+        ),
+    ],
+)
+def test_a_deployment_is_changed_as_it_was_said(
+    modelry: Run, words: list[str], body: dict[str, object]
+) -> None:
+    with answering((200, DEPLOYMENT)) as server:
+        ended = modelry("deployments", *words, "--no-wait", url=server.url)
+        assert ended.status == 0, ended.err
+        assert json.loads(server.asked[-1].body) == body
+    assert "digits" in ended.err
+
+
+def test_a_deployment_shows_its_versions_side_by_side(modelry: Run) -> None:
+    canary = {"version": 4, "model_version_id": "mdv_4", "percent": 10.0}
+    versions = [
+        {
+            "version": 3,
+            "role": "serving",
+            "percent": 90.0,
+            "ready_replicas": 2,
+            "answered": 900,
+            "failed": 1,
+            "refused": 0,
+            "mean_ms": 1.25,
+            "p99_ms": 4.0,
+            "queue_ms": 0.5,
+            "errors": {},
+        },
+        {
+            "version": 4,
+            "role": "canary",
+            "percent": 10.0,
+            "ready_replicas": 1,
+            "answered": 0,
+            "failed": 0,
+            "refused": 0,
+            "mean_ms": None,
+            "p99_ms": None,
+            "queue_ms": None,
+            "errors": {},
+        },
+    ]
+    shown = {**DEPLOYMENT, "canary": canary, "replicas_list": [], "versions": versions}
+    with answering((200, shown)) as server:
+        out = modelry("deployments", "show", "digits", url=server.url).out
+    assert "mnist:3, 10 % to :4" in out
+    [line] = [line for line in out.splitlines() if "serving" in line]
+    assert line.split() == [
+        "3",
+        "serving",
+        "90",
+        "%",
+        "2",
+        "900",
+        "1",
+        "1.25",
+        "ms",
+        "4",
+        "ms",
+        "0.5",
+        "ms",
+    ]

@@ -70,3 +70,56 @@ def test_deleting_waits_until_it_is_gone() -> None:
     with talking(look("ready"), (202, None), look("deleting"), GONE) as (server, client):
         client.deployments.get("digits").delete()
         assert [asked.method for asked in server.asked] == ["GET", "DELETE", "GET", "GET"]
+
+
+CANARY = {"version": 4, "model_version_id": "mdv_4", "percent": 10.0}
+
+
+def test_each_act_is_one_call_that_says_what_is_wished() -> None:
+    acts = [look("ready")]
+    with talking(*acts) as (server, client):
+        handle = client.deployments.get("digits")
+        handle.update(min_replicas=1, max_replicas=4, idle_s=600.0, threads=None)
+        handle.canary("mnist:4", percent=10)
+        handle.canary(percent=50)
+        handle.promote()
+        handle.rollback()
+        handle.stop()
+        handle.start()
+    said = [(one.method, one.path.rpartition("/deployments")[2], one.body) for one in server.asked]
+    assert said[1:] == [
+        ("PATCH", "/digits", b'{"min_replicas":1,"max_replicas":4,"idle_s":600.0}'),
+        ("PATCH", "/digits", b'{"canary":{"model":"mnist:4","percent":10}}'),
+        ("PATCH", "/digits", b'{"canary":{"percent":50}}'),
+        ("POST", "/digits/promote", b""),
+        ("POST", "/digits/rollback", b""),
+        ("POST", "/digits/stop", b""),
+        ("POST", "/digits/start", b""),
+    ]
+
+
+def test_a_canary_is_waited_for_until_one_of_its_replicas_answers() -> None:
+    replica = {
+        "id": "rep_1",
+        "deployment_id": "dep_1",
+        "model_version_id": "mdv_4",
+        "version": 4,
+        "max_batch": 32,
+        "threads": 1,
+        "worker_id": "rep_1",
+        "state": "starting",
+        "address": None,
+        "created_at": 0.0,
+    }
+    begins = look("ready", canary=CANARY, replicas_list=[replica])
+    answers = look("ready", canary=CANARY, replicas_list=[{**replica, "state": "ready"}])
+    with talking(begins, begins, begins, answers) as (server, client):
+        client.deployments.get("digits").wait_canary()
+        assert len(server.asked) == 4
+
+
+def test_what_holds_a_canary_back_is_raised() -> None:
+    failure = {"code": "model_unloadable", "message": "It is damaged.", "remedy": "Train again."}
+    broken = look("degraded", canary=CANARY, failure=failure)
+    with talking(broken) as (_, client), pytest.raises(ModelUnloadable, match="damaged"):
+        client.deployments.get("digits").wait_canary()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from modelry.core.errors import InvalidInput
 from modelry.core.inputs import check_inputs, describe
 from modelry.core.manifests import TensorSpec
-from modelry.core.tensors import DTYPES, Array, Media, decode_payload, encode_payload
+from modelry.core.tensors import DTYPES, Array, Media, decode_payload, encode_payload, wrap_payload
 
 arrays = st.builds(
     lambda dtype, shape: np.arange(int(np.prod(shape))).reshape(shape).astype(dtype),
@@ -82,3 +82,31 @@ def test_inputs_of_different_rows_are_refused() -> None:
     tensors = {"x": np.ones((2, 2), np.float32), "y": np.ones(3, np.float32)}
     with pytest.raises(InvalidInput, match="rows"):
         check_inputs(tensors, two)
+
+
+@given(st.dictionaries(st.text(max_size=5), arrays, max_size=4))
+def test_bytes_that_are_tensors_already_are_wrapped_alike(tensors: dict[str, Array]) -> None:
+    given_ = [
+        (name, array.dtype.name, array.shape, memoryview(array.tobytes()))
+        for name, array in tensors.items()
+    ]
+    assert wrap_payload(given_) == encode_payload(tensors)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size"),
+    [("float32", (2,), 7), ("float32", (2,), 9), ("float32", (-1,), 4), ("object", (1,), 8)],
+)
+def test_bytes_that_are_no_such_tensor_are_refused(
+    dtype: str, shape: tuple[int, ...], size: int
+) -> None:
+    with pytest.raises(InvalidInput, match="'x'"):
+        wrap_payload([("x", dtype, shape, bytes(size))])
+
+
+def test_arrays_in_any_order_of_memory_travel_in_rows() -> None:
+    array = np.arange(6, dtype=">f4").reshape(2, 3)
+    for other in (array, array.T.copy().T, array[:, ::-1][:, ::-1]):
+        got = decode_payload(encode_payload({"x": other})).tensors["x"]
+        assert got.tolist() == [[0, 1, 2], [3, 4, 5]]
+        assert got.dtype == np.dtype("<f4")

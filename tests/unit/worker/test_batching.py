@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from modelry.core.errors import DeadlineExceeded, InvalidInput, ModelryError, Overloaded, WorkFailed
 from modelry.core.tensors import Array, decode_payload, encode_payload
-from modelry.worker.batching import Answer, Batcher, Work, fits
+from modelry.worker.batching import Answer, Batcher, Work
+from modelry.worker.tasks.opened import Opened
 
-BAD = -1.0
+BAD, UNSPEAKABLE = -1.0, -3.0
 
 
 class Line:
@@ -38,6 +39,19 @@ class Line:
         return {"y": x * 2}
 
 
+def finish(outputs: Mapping[str, Array]) -> bytes:
+    """The answer's bytes; one value cannot be said."""
+    if (outputs["y"] == 2 * UNSPEAKABLE).any():
+        raise InvalidInput(reason="it cannot be said", expected="another")
+    return encode_payload(outputs)
+
+
+def said(outcome: bytes | ModelryError) -> Array:
+    """What an answer says."""
+    assert isinstance(outcome, bytes), outcome
+    return decode_payload(outcome).tensors["y"]
+
+
 class Room:
     """A batcher with the answers it has given."""
 
@@ -48,12 +62,12 @@ class Room:
         self.alone: list[Work] = []
         self._changed = threading.Condition()
         self.batcher = Batcher(
-            self.line, self._prepare, self._deliver, on_alone=self.alone.append, **options
+            self.line, self._open, self._deliver, on_alone=self.alone.append, **options
         )
 
     @staticmethod
-    def _prepare(payload: bytes) -> dict[str, Array]:
-        return decode_payload(payload).tensors
+    def _open(op: int, payload: bytes) -> Opened:
+        return Opened(decode_payload(payload).tensors, finish)
 
     def _deliver(self, answers: list[Answer]) -> None:
         with self._changed:
@@ -99,8 +113,7 @@ def test_sixty_four_at_once_become_two_batches_behind_the_blocked_one(room: Room
     assert room.deliveries == 3
     for number, work in enumerate(works):
         outcome = room.answer(work).outcome
-        assert isinstance(outcome, dict)
-        assert outcome["y"].tolist() == [[2.0 * number]]
+        assert said(outcome).tolist() == [[2.0 * number]]
         assert room.answer(work).stats.batch_rows == 32
 
 
@@ -125,8 +138,7 @@ def test_one_bad_input_fails_alone(room: Room) -> None:
             assert isinstance(outcome, WorkFailed)
             assert "a value it cannot take." in outcome.message
         else:
-            assert isinstance(outcome, dict)
-            assert outcome["y"].tolist() == [[2.0 * number]]
+            assert said(outcome).tolist() == [[2.0 * number]]
 
 
 def test_an_input_that_cannot_be_decoded_fails_before_it_runs(room: Room) -> None:
@@ -137,7 +149,7 @@ def test_an_input_that_cannot_be_decoded_fails_before_it_runs(room: Room) -> Non
     room.line.free.set()
     room.wait(3)
     assert isinstance(room.answer(bad).outcome, InvalidInput)
-    assert isinstance(room.answer(good).outcome, dict)
+    assert isinstance(room.answer(good).outcome, bytes)
     assert room.line.seen == [1, 1]
 
 
@@ -151,7 +163,7 @@ def test_nobody_waits_for_cancelled_and_late_requests(room: Room) -> None:
     room.wait(3)
     assert room.line.seen == [1, 1]
     assert isinstance(room.answer(late).outcome, DeadlineExceeded)
-    assert isinstance(room.answer(kept).outcome, dict)
+    assert isinstance(room.answer(kept).outcome, bytes)
     assert all(answer.work is not cancelled for answer in room.answers)
 
 
@@ -176,8 +188,7 @@ def test_requests_of_other_shapes_form_their_own_batches(room: Room) -> None:
     room.wait(4)
     assert room.line.seen == [1, 2, 2]
     outcome = room.answer(wide).outcome
-    assert isinstance(outcome, dict)
-    assert outcome["y"].shape == (2, 3)
+    assert said(outcome).shape == (2, 3)
 
 
 def test_more_rows_than_a_batch_run_in_portions(room: Room) -> None:
@@ -185,8 +196,7 @@ def test_more_rows_than_a_batch_run_in_portions(room: Room) -> None:
     room.wait(1)
     assert room.line.seen == [32, 32, 6]
     outcome = room.answer(work).outcome
-    assert isinstance(outcome, dict)
-    assert outcome["y"].ravel().tolist() == [2.0 * number for number in range(70)]
+    assert said(outcome).ravel().tolist() == [2.0 * number for number in range(70)]
 
 
 def test_one_request_too_many_is_refused() -> None:
@@ -222,12 +232,90 @@ def test_batched_answers_equal_single_ones(requests: list[list[float]]) -> None:
     assert max(room.line.seen, default=0) <= 8
     for work, values in zip(works, requests, strict=True):
         outcome = room.answer(work).outcome
-        assert not isinstance(outcome, ModelryError)
-        assert outcome["y"].ravel().tolist() == [2.0 * value for value in values]
+        assert said(outcome).ravel().tolist() == [2.0 * value for value in values]
 
 
-def test_the_first_always_fits() -> None:
-    work = Work(b"")
-    work.make_ready({"x": np.zeros((100, 1), np.float32)})
-    assert fits([], work, 32)
-    assert not fits([work], work, 32)
+def test_an_answer_that_cannot_be_made_fails_alone(room: Room) -> None:
+    room.occupy()
+    works = [room.submit(UNSPEAKABLE if number == 2 else float(number)) for number in range(4)]
+    room.line.free.set()
+    room.wait(5)
+    assert room.line.seen == [1, 4]
+    for number, work in enumerate(works):
+        outcome = room.answer(work).outcome
+        if number == 2:
+            assert isinstance(outcome, InvalidInput)
+        else:
+            assert said(outcome).tolist() == [[2.0 * number]]
+
+
+def test_a_request_of_many_rows_lets_others_in_between_its_portions(room: Room) -> None:
+    room.occupy()
+    large = room.submit(*map(float, range(100)))
+    small = [room.submit(float(number)) for number in range(3)]
+    room.line.free.set()
+    room.wait(5)
+    # Its first portion fills a batch; then those who came after it go together with its next.
+    assert room.line.seen[:2] == [1, 32]
+    assert [answer.work for answer in room.answers[1:4]] == small
+    assert room.answers[4].work is large
+    assert said(room.answer(large).outcome).ravel().tolist() == [2.0 * n for n in range(100)]
+    assert sum(room.line.seen) == 104
+
+
+def test_a_large_request_that_is_cancelled_stops_between_its_portions(room: Room) -> None:
+    room.occupy()
+    large = room.submit(*map(float, range(3200)))
+    room.line.run = _cancelling(room.line, large)  # type: ignore[method-assign]
+    room.line.free.set()
+    after = room.submit(1.0)
+    room.wait(2)
+    assert isinstance(room.answer(after).outcome, bytes)
+    assert sum(room.line.seen) < 200
+
+
+def _cancelling(line: Line, work: Work) -> Any:
+    run = line.run
+
+    def run_and_cancel(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        work.is_cancelled = len(inputs["x"]) > 1
+        return run(inputs)
+
+    return run_and_cancel
+
+
+FATES = ["good"] * 6 + ["bad", "unspeakable", "late", "cancelled", "alone", "noise"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.sampled_from(FATES), st.booleans()), max_size=25),
+    st.integers(1, 9),
+)
+def test_whatever_comes_together_each_gets_exactly_one_answer_of_its_own(
+    asked: list[tuple[int, str, bool]], max_batch: int
+) -> None:
+    room = Room(max_batch=max_batch)
+    works: list[tuple[Work, str, list[float]]] = []
+    for number, (rows, fate, is_wide) in enumerate(asked):
+        values = [float(100 * number + row) for row in range(rows)]
+        values[-1] = {"bad": BAD, "unspeakable": UNSPEAKABLE}.get(fate, values[-1])
+        x = np.array(values, np.float32).reshape(-1, 1).repeat(1 + is_wide, axis=1)
+        payload = b"noise" if fate == "noise" else encode_payload({"x": x})
+        due = time.monotonic() - 1 if fate == "late" else None
+        work = Work(payload, alone=fate == "alone", deadline_at=due)
+        work.is_cancelled = fate == "cancelled"
+        room.batcher.submit(work)
+        works.append((work, fate, values))
+    room.batcher.start()
+    room.wait(sum(fate != "cancelled" for _, fate, _ in works))
+    room.batcher.close()
+    assert max(room.line.seen, default=0) <= max_batch
+    errors = {"bad": WorkFailed, "unspeakable": InvalidInput, "late": DeadlineExceeded}
+    errors["noise"] = InvalidInput
+    for work, fate, values in works:
+        mine = [answer.outcome for answer in room.answers if answer.work is work]
+        assert len(mine) == (fate != "cancelled")
+        if fate in errors:
+            assert isinstance(mine[0], errors[fate])
+        elif mine:
+            assert said(mine[0])[:, 0].tolist() == [2.0 * value for value in values]

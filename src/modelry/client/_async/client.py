@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 
 from modelry.client._async.asking import predict_all, predict_one
 from modelry.client._async.data import AsyncData
 from modelry.client._async.deployments import AsyncDeploymentHandle, AsyncDeployments
+from modelry.client._async.explaining import explain_one
 from modelry.client._async.http import AsyncHttp
 from modelry.client._async.jobs import AsyncJobHandle, AsyncJobs
 from modelry.client._async.keys import AsyncKeys
 from modelry.client._async.models import AsyncModels
 from modelry.client._async.projects import AsyncProjects
+from modelry.client._async.usage import read_usage
 from modelry.client.address import find_address
+from modelry.client.explanations import Explanation
 from modelry.client.predictions import Prediction
 from modelry.client.refs import parse_ref
+from modelry.client.serving import Serving
+from modelry.core.records import Usage
 
 
 class AsyncClient:
@@ -108,22 +114,15 @@ class AsyncClient:
         model: str,
         *,
         name: str | None = None,
-        replicas: int | None = None,
-        max_batch: int | None = None,
-        threads: int | None = None,
         wait: bool = True,
+        **serving: Unpack[Serving],
     ) -> AsyncDeploymentHandle:
         """Puts a model version (`digits`, `digits:3`, `digits@production`) to work, and waits until it answers.
 
-        The deployment has the model's name unless given another.
+        The deployment has the model's name unless given another; `serving` are the fields of `Serving`.
         """
-        handle = await self.deployments.create(
-            model,
-            name=name or parse_ref(model).name,
-            replicas=replicas,
-            max_batch=max_batch,
-            threads=threads,
-        )
+        name = name or parse_ref(model).name
+        handle = await self.deployments.create(model, name=name, **serving)
         if wait:
             await handle.wait_ready()
         return handle
@@ -156,6 +155,78 @@ class AsyncClient:
         """One answer per input, in order."""
         options = {"top_k": top_k, "version": version}
         return await predict_all(self._http, deployment, xs, timeout_s=timeout_s, **options)
+
+    async def usage(
+        self,
+        by: str | Sequence[str] = "deployment",
+        *,
+        since: datetime | float | None = None,
+        until: datetime | float | None = None,
+        all_projects: bool = False,
+    ) -> list[Usage]:
+        """Requests, rows, bytes and compute time, told apart by `key`, `deployment`, `version` and `day`.
+
+        Moments count in whole hours; a request is in here about two seconds after its end. `all_projects` is for
+        instance keys, and tells projects apart too.
+        """
+        return await read_usage(self._http, by, since=since, until=until, all_projects=all_projects)
+
+    async def explain(
+        self,
+        deployment: str,
+        x: Any,
+        *,
+        method: str | None = None,
+        label: str | None = None,
+        version: int | None = None,
+        timeout_s: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+        **more_settings: Any,
+    ) -> Explanation:
+        """What each part of one input gave to the score of a label (the best one if none is named).
+
+        `method` is `occlusion` (pictures) or `kernel-shap` (pictures and tables). Every other keyword is a setting of
+        the method (`window`, `stride`, `patch`, `evaluations`, `seed`, `baseline`); `settings` takes them as a mapping.
+        """
+        return await explain_one(
+            self._http,
+            deployment,
+            x,
+            method=method,
+            label=label,
+            version=version,
+            timeout_s=timeout_s,
+            settings={**(settings or {}), **more_settings},
+        )
+
+    async def predict_batch(
+        self,
+        *,
+        data: str,
+        model: str,
+        name: str | None = None,
+        split: str | None = None,
+        max_batch: int | None = None,
+        threads: int | None = None,
+        memory_limit_bytes: int | None = None,
+        time_limit_s: float | None = None,
+    ) -> AsyncJobHandle:
+        """Starts a job that asks a model version about every row of a data set: no deployment is needed.
+
+        The answers become a version of the data set `name` (`DATA-by-MODEL` if none is given), which
+        `job.record.makes` names. `split` reads only one part of the data.
+        """
+        options = {
+            "name": name,
+            "split": split,
+            "max_batch": max_batch,
+            "threads": threads,
+            "memory_limit_bytes": memory_limit_bytes,
+            "time_limit_s": time_limit_s,
+        }
+        body: dict[str, Any] = {"kind": "predict-batch", "data": data, "model": model}
+        body.update({key: value for key, value in options.items() if value is not None})
+        return await self.jobs.create(body)
 
     async def recipes(self) -> list[dict[str, Any]]:
         """What can be trained: the cards with all parameters and their bounds."""

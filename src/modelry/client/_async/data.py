@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -11,16 +9,15 @@ from typing import Any, Literal, TypeAlias, overload
 from modelry.client import wire
 from modelry.client._async.http import AsyncHttp
 from modelry.client._async.jobs import AsyncJobHandle
+from modelry.client._async.uploads import forget_upload, send_files
 from modelry.client.progress import Display, make_display
 from modelry.client.refs import file_segments, parse_ref, segment
-from modelry.client.timing import async_call
-from modelry.client.uploading import CHUNK, LocalFile, list_files
+from modelry.client.uploading import list_files
 from modelry.core.errors import InvalidParameter, ModelryError
-from modelry.core.records import Dataset, DatasetVersion, Job, Upload
+from modelry.core.records import Dataset, DatasetVersion, Job
 
 LabelsFrom = Literal["auto", "folder", "file"]
 Versions: TypeAlias = list[DatasetVersion]
-Files: TypeAlias = list[LocalFile]
 
 
 class AsyncData:
@@ -87,7 +84,7 @@ class AsyncData:
         }
         with display or make_display() as shown:
             if path is not None:
-                body["upload"] = await self._send(list_files(Path(path)), shown)
+                body["upload"] = await send_files(self._http, list_files(Path(path)), shown)
             job = await self._start(body)
             if not wait:
                 return job
@@ -129,56 +126,9 @@ class AsyncData:
             value = await self._http.post("/api/v1/datasets", body)
         except ModelryError:
             if "upload" in body:
-                await self._forget(body["upload"])
+                await forget_upload(self._http, body["upload"])
             raise
         return AsyncJobHandle(self._http, wire.to_record(Job, value))
-
-    async def _send(self, files: Files, display: Display) -> str:
-        upload = wire.to_record(Upload, await self._http.post("/api/v1/uploads"))
-        total = sum(file.size_bytes for file in files)
-        sent = 0
-        try:
-            for file in files:
-                await self._send_file(upload.id, file, _Share(display, file.path, sent, total))
-                sent += file.size_bytes
-        except BaseException:
-            await self._forget(upload.id)
-            raise
-        return upload.id
-
-    async def _send_file(self, upload_id: str, file: LocalFile, share: _Share) -> None:
-        await self._http.request(
-            "PUT",
-            f"/api/v1/uploads/{segment(upload_id)}/files/{file_segments(file.path)}",
-            stream=lambda: _pieces(file, share),
-            headers={
-                "content-type": "application/octet-stream",
-                "content-length": str(file.size_bytes),
-            },
-        )
-
-    async def _forget(self, upload_id: str) -> None:
-        with contextlib.suppress(ModelryError):
-            await self._http.delete(f"/api/v1/uploads/{segment(upload_id)}")
-
-
-class _Share:
-    """One file's part of the whole upload's progress."""
-
-    def __init__(self, display: Display, path: str, before: int, total: int) -> None:
-        self._display, self._path, self._before, self._total = display, path, before, total
-
-    def show(self, sent_bytes: int) -> None:
-        self._display.show_sent(self._path, self._before + sent_bytes, self._total)
-
-
-async def _pieces(file: LocalFile, share: _Share) -> AsyncIterator[bytes]:
-    sent = 0
-    with file.source.open("rb") as source:
-        while piece := await async_call(source.read, CHUNK):
-            yield piece
-            sent += len(piece)
-            share.show(sent)
 
 
 def _one_source(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from modelry.client import wire
 from modelry.client._async.asking import predict_all, predict_one
 from modelry.client._async.http import AsyncHttp
 from modelry.client.predictions import Prediction
 from modelry.client.refs import segment
+from modelry.client.serving import Serving
 from modelry.client.timing import async_sleep
 from modelry.core.errors import DeadlineExceeded, NoReadyReplica, NotFound, from_wire
-from modelry.core.records import Deployment, Replica
-from modelry.core.states import DeploymentState
+from modelry.core.records import Deployment, Replica, VersionTraffic
+from modelry.core.states import DeploymentState, ReplicaState
 
 #: Seconds between looks at a deployment.
 POLL_S = 0.1
@@ -94,23 +95,58 @@ class AsyncDeploymentHandle:
         value = await self._http.get(_path(self.name))
         return wire.to_records(Replica, value["replicas_list"])
 
-    async def update(
-        self,
-        *,
-        model: str | None = None,
-        replicas: int | None = None,
-        max_batch: int | None = None,
-        threads: int | None = None,
-    ) -> Deployment:
+    async def versions(self) -> list[VersionTraffic]:
+        """The version that serves, its canary and those before, side by side."""
+        value = await self._http.get(_path(self.name))
+        return wire.to_records(VersionTraffic, value["versions"])
+
+    async def update(self, *, model: str | None = None, **serving: Unpack[Serving]) -> Deployment:
         """Rolls to another version (`model="digits:2"`), or changes how it is served."""
-        wished = {
-            "model": model,
-            "replicas": replicas,
-            "max_batch": max_batch,
-            "threads": threads,
-        }
-        body = {name: value for name, value in wished.items() if value is not None}
+        body = _given(model=model, **serving)
         return self._keep(await self._http.patch(_path(self.name), body))
+
+    async def canary(self, model: str | None = None, *, percent: float | None = None) -> Deployment:
+        """Gives another version of the model a share of the requests that pin none; None leaves what is there."""
+        body = {"canary": _given(model=model, percent=percent)}
+        return self._keep(await self._http.patch(_path(self.name), body))
+
+    async def promote(self) -> Deployment:
+        """The canary becomes the version that serves; raises `NotFound` where there is none."""
+        return self._keep(await self._http.post(f"{_path(self.name)}/promote"))
+
+    async def rollback(self) -> Deployment:
+        """Takes the canary away; without one, goes back to the version before."""
+        return self._keep(await self._http.post(f"{_path(self.name)}/rollback"))
+
+    async def stop(self) -> Deployment:
+        """Ends its replicas; it keeps its settings and answers nothing until it is started."""
+        return self._keep(await self._http.post(f"{_path(self.name)}/stop"))
+
+    async def start(self) -> Deployment:
+        """Starts it again as it was; wakes one that sleeps."""
+        return self._keep(await self._http.post(f"{_path(self.name)}/start"))
+
+    async def wait_canary(self, timeout_s: float = 120.0) -> Deployment:
+        """Waits until a replica of the canary answers; raises what holds it back."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            value = await self._http.get(_path(self.name))
+            replicas = wire.to_records(Replica, value["replicas_list"])
+            record = self._keep(value)
+            canary = record.canary
+            if canary is None or any(
+                one.version == canary.version and one.state is ReplicaState.READY
+                for one in replicas
+            ):
+                return record
+            if record.state is DeploymentState.DEGRADED and record.failure:
+                raise from_wire(record.failure)
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"The canary of '{self.name}' does not answer after {timeout_s:g} s.",
+                    remedy=f"`modelry deployments show {self.name}` tells what holds it back.",
+                )
+            await async_sleep(POLL_S)
 
     async def delete(self, *, wait: bool = True, timeout_s: float = 60.0) -> None:
         """Ends the deployment: accepted requests are answered, then its replicas stop."""
@@ -144,15 +180,10 @@ class AsyncDeployments:
         model: str,
         *,
         name: str,
-        replicas: int | None = None,
-        max_batch: int | None = None,
-        threads: int | None = None,
+        **serving: Unpack[Serving],
     ) -> AsyncDeploymentHandle:
         """Asks for a deployment and answers at once; `client.deploy` waits until it is ready."""
-        wished = {"replicas": replicas, "max_batch": max_batch, "threads": threads}
-        body = {"model": model, "name": name} | {
-            key: value for key, value in wished.items() if value is not None
-        }
+        body = _given(model=model, name=name, **serving)
         value = await self._http.post("/api/v1/deployments", body)
         return AsyncDeploymentHandle(self._http, wire.to_record(Deployment, value))
 
@@ -164,6 +195,10 @@ class AsyncDeployments:
         """One deployment; raises `NotFound`."""
         value = await self._http.get(_path(name))
         return AsyncDeploymentHandle(self._http, wire.to_record(Deployment, value))
+
+
+def _given(**wished: Any) -> dict[str, Any]:
+    return {name: value for name, value in wished.items() if value is not None}
 
 
 def _is_settled(record: Deployment) -> bool:

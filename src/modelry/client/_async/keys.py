@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from modelry.client import wire
 from modelry.client._async.http import AsyncHttp
 from modelry.client.refs import segment
 from modelry.client.secrets import NewKey
-from modelry.core.records import Key
+from modelry.core.records import Key, KeyLimits
 
 
 class AsyncKeys:
@@ -25,6 +26,7 @@ class AsyncKeys:
         scopes: Sequence[str],
         project: str | None = None,
         expires_in_s: float | None = None,
+        limits: KeyLimits | None = None,
     ) -> NewKey:
         """A new key for a project; without one, an instance key that names it with each call."""
         body: dict[str, Any] = {"label": label, "scopes": list(scopes)}
@@ -32,11 +34,18 @@ class AsyncKeys:
             body["project"] = project
         if expires_in_s is not None:
             body["expires_in_s"] = expires_in_s
+        if limits not in (None, KeyLimits()):
+            body["limits"] = asdict(limits)
         return wire.to_record(NewKey, await self._http.post("/api/v1/keys", body))
 
     async def list(self) -> list[Key]:
         """The keys this key may see, without their secrets."""
         return wire.to_records(Key, await self._http.get("/api/v1/keys"))
+
+    async def limit(self, key_id: str, **changes: float | None) -> Key:
+        """Changes these fields of a key's `KeyLimits`; None takes a limit away. Holds everywhere within two seconds."""
+        value = await self._http.patch(f"/api/v1/keys/{segment(key_id)}/limits", changes)
+        return wire.to_record(Key, value)
 
     async def rotate(self, key_id: str, *, overlap_s: float | None = None) -> NewKey:
         """A new key with the same rights; the old one ends after `overlap_s` seconds."""

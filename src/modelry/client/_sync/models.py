@@ -1,5 +1,5 @@
 # Generated from ../_async/models.py by scripts/unasync.py; edit that file.
-"""Models: versions, aliases, and the package's files."""
+"""Models: bring foreign ones, versions, aliases, and the package's files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,34 @@ import tempfile
 import zipfile
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 from modelry.client import wire
 from modelry.client._sync.http import Http
+from modelry.client._sync.jobs import JobHandle
+from modelry.client._sync.uploads import forget_upload, send_files
+from modelry.client.bundling import find_bundle_name, write_bundle
+from modelry.client.progress import Display, make_display
 from modelry.client.refs import file_segments, parse_ref, segment
 from modelry.client.timing import sync_call
-from modelry.core.errors import AlreadyExists, InternalError
+from modelry.client.uploading import list_files
+from modelry.core.catalogue import CatalogueEntry
+from modelry.core.errors import (
+    AlreadyExists,
+    InternalError,
+    InvalidParameter,
+    ModelryError,
+    NotFound,
+)
 from modelry.core.files import FileRef
-from modelry.core.records import Model, ModelVersion
+from modelry.core.hub import SCHEME, parse_hub_ref
+from modelry.core.labels import read_labels
+from modelry.core.records import Job, Model, ModelVersion
 
+Format = Literal["auto", "onnx", "keras", "huggingface", "modelry", "bundle"]
 Versions: TypeAlias = list[ModelVersion]
+Entries: TypeAlias = list[CatalogueEntry]
+Labels: TypeAlias = list[str]
 
 
 class Models:
@@ -27,6 +44,86 @@ class Models:
 
     def __init__(self, http: Http) -> None:
         self._http = http
+
+    @overload
+    def import_(
+        self,
+        source: str | PathLike[str] | None = None,
+        name: str | None = None,
+        *,
+        server_path: str | None = None,
+        revision: str | None = None,
+        format: Format = "auto",
+        task: str | None = None,
+        labels: Labels | str | PathLike[str] | None = None,
+        preprocess: dict[str, Any] | str | None = None,
+        licence: str | None = None,
+        time_limit_s: float | None = None,
+        wait: Literal[True] = True,
+        display: Display | None = None,
+    ) -> ModelVersion: ...
+
+    @overload
+    def import_(
+        self,
+        source: str | PathLike[str] | None = None,
+        name: str | None = None,
+        *,
+        server_path: str | None = None,
+        revision: str | None = None,
+        format: Format = "auto",
+        task: str | None = None,
+        labels: Labels | str | PathLike[str] | None = None,
+        preprocess: dict[str, Any] | str | None = None,
+        licence: str | None = None,
+        time_limit_s: float | None = None,
+        wait: Literal[False],
+        display: Display | None = None,
+    ) -> JobHandle: ...
+
+    def import_(
+        self,
+        source: str | PathLike[str] | None = None,
+        name: str | None = None,
+        *,
+        server_path: str | None = None,
+        revision: str | None = None,
+        format: Format = "auto",
+        task: str | None = None,
+        labels: Labels | str | PathLike[str] | None = None,
+        preprocess: dict[str, Any] | str | None = None,
+        licence: str | None = None,
+        time_limit_s: float | None = None,
+        wait: bool = True,
+        display: Display | None = None,
+    ) -> ModelVersion | JobHandle:
+        """Makes a model version of a local file or folder, of `hf://org/name@revision`, or of a server path.
+
+        `labels` are the names of the classes, or a file with them; `preprocess` is a preset's name or values. A
+        bundle knows its name; everything else needs one. Waits until the import has ended and answers the version;
+        with `wait=False` it answers the import's job.
+        """
+        where = _one_source(source, server_path, revision)
+        given = {"format": format, "task": task, "preprocess": preprocess, "licence": licence}
+        body: dict[str, Any] = {
+            "name": name or _name_of(source),
+            **{key: value for key, value in given.items() if value is not None},
+            **({} if time_limit_s is None else {"time_limit_s": time_limit_s}),
+            **({} if labels is None else {"labels": _labels(labels)}),
+            **where,
+        }
+        with display or make_display() as shown:
+            if where["source"] == "upload" and source is not None:
+                body["upload"] = send_files(self._http, list_files(Path(source)), shown)
+            job = self._start(body)
+            if not wait:
+                return job
+            job.follow(shown)
+        return self.version(f"{body['name']}:{job.record.notes['version']}")
+
+    def catalogue(self) -> Entries:
+        """Well-known models that can be imported, and what can be trained here."""
+        return wire.to_records(CatalogueEntry, self._http.get("/api/v1/catalogue"))
 
     def list(self) -> list[Model]:
         """The project's models."""
@@ -58,13 +155,15 @@ class Models:
         wanted = parse_ref(ref)
         self._http.delete(_version_path(ref) if wanted.names_a_version else _path(ref))
 
-    def export(self, ref: str, to: str | PathLike[str]) -> Path:
+    def export(self, ref: str, to: str | PathLike[str], *, bundle: bool = False) -> Path:
         """Downloads the package into a new folder, or a new file where `to` ends with `.zip`.
 
-        Every file's checksum is compared; a broken download leaves nothing behind.
+        With `bundle=True` it becomes one file that `import_` takes without a network; the same package always
+        gives the same bytes. Every file's checksum is compared; a broken download leaves nothing behind.
         """
         target = Path(to).expanduser()
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        is_free = target.is_dir() and not any(target.iterdir()) and not bundle
+        if target.exists() and not is_free:
             raise AlreadyExists(
                 noun="file or folder",
                 name=str(target),
@@ -76,8 +175,22 @@ class Models:
             folder = Path(scratch, "package")
             for file in version.files:
                 self._fetch(f"{version.model}:{version.version}", file, folder)
-            sync_call(_put_in_place, folder, target)
+            if bundle:
+                packed = Path(scratch, "bundle")
+                sync_call(write_bundle, folder, version, packed)
+                sync_call(shutil.move, packed, target)
+            else:
+                sync_call(_put_in_place, folder, target)
         return target
+
+    def _start(self, body: dict[str, Any]) -> JobHandle:
+        try:
+            value = self._http.post("/api/v1/models", body)
+        except ModelryError:
+            if "upload" in body:
+                forget_upload(self._http, body["upload"])
+            raise
+        return JobHandle(self._http, wire.to_record(Job, value))
 
     def _fetch(self, ref: str, file: FileRef, folder: Path) -> None:
         destination = folder / _inside(file.path)
@@ -93,6 +206,43 @@ class Models:
                 f"'{file.path}' arrived damaged: its checksum is not the one in the record.",
                 remedy="Export it again.",
             )
+
+
+def _one_source(
+    source: str | PathLike[str] | None, server_path: str | None, revision: str | None
+) -> dict[str, str]:
+    if (source is None) == (server_path is None):
+        raise InvalidParameter(
+            name="source", value=source, expected="either a source or server_path"
+        )
+    if isinstance(source, str) and source.startswith(SCHEME):
+        return {"source": "hub", "location": str(parse_hub_ref(source, revision))}
+    if revision is not None:
+        raise InvalidParameter(
+            name="revision", value=revision, expected=f"nothing; only {SCHEME} has revisions"
+        )
+    if server_path is not None:
+        return {"source": "path", "location": server_path}
+    return {"source": "upload"}
+
+
+def _name_of(source: str | PathLike[str] | None) -> str:
+    """A bundle's own; raises `InvalidParameter` for everything else."""
+    name = None if source is None else find_bundle_name(Path(source).expanduser())
+    if name is None:
+        raise InvalidParameter(
+            name="name", value=None, expected="what the model is to be called; only a bundle knows"
+        )
+    return name
+
+
+def _labels(given: Labels | str | PathLike[str]) -> Labels:
+    if isinstance(given, str | PathLike):
+        file = Path(given).expanduser()
+        if not file.is_file():
+            raise NotFound(noun="file", name=str(file), remedy="Check the path of the labels.")
+        return read_labels(file.name, file.read_bytes())
+    return given
 
 
 def _put_in_place(folder: Path, target: Path) -> None:

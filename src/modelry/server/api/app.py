@@ -24,20 +24,39 @@ from modelry.server.api.manage import (
     deployments,
     jobs,
     keys,
+    metrics,
     models,
     projects,
     status,
     uploads,
+    usage,
 )
+from modelry.server.api.protocols import hugging_face, open_inference
+from modelry.server.api.protocols import models as foreign_models
 from modelry.server.api.service import Service
 from modelry.server.control.access import load_pepper
 from modelry.server.gateway import Gateway
+from modelry.server.gateway.strangers import Strangers
 from modelry.server.store import Store
 
-MANAGEMENT = (projects, keys, uploads, datasets, jobs, models, deployments, status, reference)
+MANAGEMENT = (
+    projects,
+    keys,
+    usage,
+    uploads,
+    datasets,
+    jobs,
+    models,
+    deployments,
+    status,
+    metrics,
+    reference,
+)
+#: What foreign protocols have beside inference.
+PROTOCOLS = (open_inference, foreign_models, hugging_face)
 
 #: The only paths that answer without a key.
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", *(route.path for route in open_inference.OPEN)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +85,16 @@ def create_app(settings: Settings, store: Store, artifacts: Artifacts, gateway: 
         gateway=gateway,
         bell=Bell(settings.places.sockets / "bells", settings.bell),
         pepper=load_pepper(settings),
+        strangers=Strangers(settings.wrong_keys_per_s),
     )
+    #: Set when the process is to end: every answer then closes its connection.
+    app.state.is_ending = False
     add_error_handlers(app)
     app.add_api_route("/health", health, methods=["GET"])
     for noun in MANAGEMENT:
         app.router.routes.extend(noun.router.routes)
+    for protocol in PROTOCOLS:
+        app.router.routes.extend(protocol.ROUTES)
     app.router.routes.extend(inference_router(gateway).routes)
     return app
 

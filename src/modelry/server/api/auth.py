@@ -8,7 +8,7 @@ The gateway's snapshot of keys decides for management and inference alike, so a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Set
+from collections.abc import Callable, Coroutine, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -22,7 +22,6 @@ from modelry.core.errors import (
     BodyTooLarge,
     InvalidKey,
     InvalidRequest,
-    StoreUnavailable,
     UnsupportedMedia,
 )
 from modelry.core.records import Key
@@ -109,34 +108,47 @@ def guarded_router() -> APIRouter:
     return APIRouter(route_class=GuardedRoute)
 
 
-async def authorize(service: Service, request: Request, scope: str) -> Call:
-    """The call of a key that has the scope; a key that another process made a moment ago is looked up once."""
+async def authorize(
+    service: Service, request: Request, scope: str, *, takes_encoded: bool = False
+) -> Call:
+    """The call of a key that has the scope; a key that another process made a moment ago is looked up once.
+
+    `takes_encoded`: the caller undoes a body's content encoding itself.
+    """
     text = sent_key(request)
     project = sent_project(request)
     try:
         caller = service.gateway.authorize(text, project, scope)
     except InvalidKey:
-        try:
-            if not await service.catch_up():
-                raise
-        except StoreUnavailable:
-            pass
+        if not await service.look_up(request.client.host if request.client else ""):
+            raise
         caller = service.gateway.authorize(text, project, scope)
-    _check_encoding(request)
+    if not takes_encoded:
+        _check_encoding(request)
     return Call(caller.key, caller.project, service)
 
 
 def sent_key(request: Request) -> str | None:
     """The key in `Authorization: Bearer …` or `x-api-key`."""
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    return key_in(request.headers)
+
+
+def key_in(headers: Mapping[str, str]) -> str | None:
+    """The same, of headers with names in small letters."""
+    scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()
-    return request.headers.get("x-api-key")
+    return headers.get("x-api-key")
 
 
 def sent_project(request: Request) -> str | None:
     """The project in `x-modelry-project`, percent-encoded where it is not plain ASCII."""
-    sent = request.headers.get("x-modelry-project")
+    return project_in(request.headers)
+
+
+def project_in(headers: Mapping[str, str]) -> str | None:
+    """The same, of headers with names in small letters."""
+    sent = headers.get("x-modelry-project")
     return unquote(sent) if sent else None
 
 

@@ -27,7 +27,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        request_id = request_id_of(Headers(scope=scope).get("x-request-id"))
         scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
@@ -52,6 +52,6 @@ class Envelope:
             await answer(scope, receive, send_marked)
 
 
-def _request_id(sent: str | None) -> str:
+def request_id_of(sent: str | None) -> str:
     """The client's own id, so that its logs and ours meet; a new one where it has none that is fit to log."""
     return sent if sent and _SENT_ID.fullmatch(sent) else new_id("req")

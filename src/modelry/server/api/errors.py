@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -38,7 +39,11 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "invalid_media": 400,
     "unsupported_media": 415,
     "body_too_large": 413,
+    "too_slow": 408,
     "path_refused": 403,
+    "unsafe_file": 422,
+    "not_convertible": 422,
+    "unsupported_task": 400,
     "method_not_allowed": 405,
     "access_refused": 403,
     "no_key": 401,
@@ -56,6 +61,9 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "compute_unavailable": 503,
     "storage_full": 507,
     "overloaded": 429,
+    "rate_limited": 429,
+    "quota_exceeded": 429,
+    "too_many_wrong_keys": 429,
     "deadline_exceeded": 504,
     "service_unreachable": 502,
     "shutting_down": 503,
@@ -88,13 +96,29 @@ def status_of(error: ModelryError) -> int:
     return STATUS_OF_CODE.get(error.code, 500)
 
 
+def error_headers(error: ModelryError) -> dict[str, str]:
+    """What an error's answer says in headers, whatever the shape of its body."""
+    headers = _retry_after(error) if error.retryable else {}
+    if status_of(error) == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
+def _retry_after(error: ModelryError) -> dict[str, str]:
+    """When to try again: in whole seconds, and exactly where the error knows it."""
+    after_s = error.facts.get("retry_after_s")
+    if not isinstance(after_s, float | int):
+        return {"retry-after": _RETRY_AFTER_S}
+    return {
+        "retry-after": str(max(1, math.ceil(after_s))),
+        "retry-after-ms": str(max(1, math.ceil(after_s * 1000))),
+    }
+
+
 def error_response(error: ModelryError) -> JSONResponse:
     """The error in its one shape."""
-    headers = {"retry-after": _RETRY_AFTER_S} if error.retryable else {}
-    status = status_of(error)
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse({"error": to_wire(error)}, status_code=status, headers=headers)
+    body = {"error": to_wire(error)}
+    return JSONResponse(body, status_code=status_of(error), headers=error_headers(error))
 
 
 def add_error_handlers(app: FastAPI) -> None:

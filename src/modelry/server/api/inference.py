@@ -1,33 +1,40 @@
-"""The inference calls over HTTP: read the body, ask a door, ask the gateway, write the answer. No database.
+"""The inference calls as the ASGI application answers them: for every door of the table, one way.
 
-Every answer carries where the time went: `x-queue-time` and `x-inference-time` (seconds), and the version.
+The protocol class of `fast.py` takes most of them before they come here; what it leaves (large, chunked or compressed
+bodies, refusals before the body) and, where it is turned off, all of them are answered here, and alike.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
-from modelry.core.errors import BodyTooLarge, InvalidRequest, ModelryError
-from modelry.core.manifests import ModelManifest
-from modelry.server.api.auth import Call, authorize
-from modelry.server.api.doors import native, tf_serving
-from modelry.server.api.doors.numbers import read_count
-from modelry.server.api.doors.signature import Signatures
-from modelry.server.api.errors import error_response
+from modelry.core.errors import InvalidRequest, ModelryError
+from modelry.server.api.auth import authorize
+from modelry.server.api.doors.door import Door, Head, Target
+from modelry.server.api.doors.table import DOORS
+from modelry.server.api.exchange import (
+    LARGE_BODY_BYTES,
+    SCOPE,
+    Outgoing,
+    answer,
+    decode,
+    read_deadline,
+    read_headers,
+    refuse,
+    too_large,
+    undo,
+)
 from modelry.server.gateway import Caller, Gateway, Reply
 
-#: The scope that all calls here need.
-SCOPE = "infer"
-#: From this size on a body is decoded beside the event loop.
-LARGE_BODY_BYTES = 1 << 20
 #: A client that left is noticed this much later; answers are mostly quicker.
 _WATCH_AFTER_S = 0.02
 #: Status of an answer that nobody will read (nginx's number).
@@ -37,151 +44,110 @@ Value = TypeVar("Value")
 
 
 class InferenceRoute(Route):
-    """A route that declares its scope."""
+    """One of a door's paths. The door itself says what a path names; the template is for the reference."""
 
     scope = SCOPE
+
+    def __init__(self, path: str, door: Door, gateway: Gateway) -> None:
+        super().__init__(path, Inference(door, gateway).respond, methods=["POST"])
+        self.door = door
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """The framework's question; the target, or what is wrong with the path, goes on in the scope."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        try:
+            target: Target | InvalidRequest | None = self.door.match(scope["path"])
+        except InvalidRequest as error:
+            target = error
+        if target is None:
+            return Match.NONE, {}
+        found = {"endpoint": self.endpoint, "path_params": {}, "target": target}
+        return Match.FULL if scope["method"] == "POST" else Match.PARTIAL, found
 
 
 def inference_router(gateway: Gateway) -> APIRouter:
     """The routes of all inference doors."""
-    doors = InferenceDoors(gateway)
-    tf_path = "/v1/models/{name}"
     router = APIRouter()
-    router.routes += [
-        InferenceRoute(f"{tf_path}:predict", doors.tf_serving, methods=["POST"]),
-        InferenceRoute(
-            f"{tf_path}/versions/{{version}}:predict", doors.tf_serving, methods=["POST"]
-        ),
-        InferenceRoute("/predict/{name}", doors.native, methods=["POST"]),
-    ]
+    router.routes += [InferenceRoute(path, door, gateway) for door in DOORS for path in door.paths]
     return router
 
 
-class InferenceDoors:
-    """The endpoints; all they remember is how models look."""
+class Inference:
+    """One door's endpoint."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, door: Door, gateway: Gateway) -> None:
+        self._door = door
         self._gateway = gateway
-        self._signatures = Signatures()
-        self._body_limit = gateway.settings.max_body_bytes
 
-    async def tf_serving(self, request: Request) -> Response:
-        """TensorFlow Serving's predict call, with its shape of errors."""
+    async def respond(self, request: Request) -> Response:
+        """The answer, or the error in the door's shape."""
         try:
-            return await self._tf_serving(request)
+            outgoing = await self._exchange(request)
         except ModelryError as error:
-            plain = error_response(error)
-            headers = {
-                name: plain.headers[name]
-                for name in ("retry-after", "www-authenticate")
-                if name in plain.headers
-            }
-            return _json(
-                tf_serving.encode_error(error),
-                {**headers, "x-modelry-error": error.code},
-                plain.status_code,
-            )
+            outgoing = refuse(self._door, error)
         except ClientDisconnect:
             return Response(status_code=_CLIENT_GONE)
+        return _response(outgoing)
 
-    async def native(self, request: Request) -> Response:
-        """Modelry's own predict call."""
+    async def _exchange(self, request: Request) -> Outgoing:
+        call = await authorize(request.app.state.service, request, SCOPE, takes_encoded=True)
+        caller = Caller(call.project, call.key)
+        target = request.scope["target"]
+        if isinstance(target, ModelryError):
+            raise target
+        headers = read_headers(request.scope["headers"])
+        deadline_s = read_deadline(headers.get("x-request-timeout"))
+        head = Head(target, request.url.query, headers)
+        if target.name:
+            self._gateway.find(caller, target.name, target.version)
+        sent = await self._read(request)
+        body = await _apart(sent, partial(self._undo, sent, headers))
+        find = partial(self._gateway.find, caller)
+        asked = await _apart(body, partial(decode, self._door, head, body, find))
+        reply = self._gateway.infer(
+            caller,
+            asked.name,
+            asked.payload,
+            version=asked.version,
+            op=asked.op,
+            rows=asked.rows,
+            bytes_in=len(sent),
+            deadline_s=deadline_s,
+        )
+        outcome: Reply | ModelryError
         try:
-            return await self._native(request)
-        except ClientDisconnect:
-            return Response(status_code=_CLIENT_GONE)
+            outcome = await _unless_gone(request, reply)
+        except ModelryError as error:
+            outcome = error
+        return await _apart(_size_of(outcome), partial(answer, self._door, head, asked, outcome))
 
-    async def _tf_serving(self, request: Request) -> Response:
-        caller = await self._authorize(request)
-        name, sent = request.path_params["name"], request.path_params.get("version")
-        version = None if sent is None else read_count("version", sent)
-        if request.url.query:
-            raise InvalidRequest(reason="this call takes no query parameters")
-        deadline_s = self._deadline(request)
-        manifest = self._manifest(caller, name, version)
-        body = await self._read(request)
-        call = await _apart(body, lambda: tf_serving.decode(body, manifest))
-        reply = await self._ask(
-            request, caller, name, call.payload, version=version, deadline_s=deadline_s
-        )
-        return _json(tf_serving.encode(reply.payload, call.by_rows), _headers(reply))
-
-    async def _native(self, request: Request) -> Response:
-        began = time.perf_counter()
-        caller = await self._authorize(request)
-        name = request.path_params["name"]
-        options = native.read_options(request.query_params)
-        deadline_s = self._deadline(request)
-        manifest = self._manifest(caller, name, options.version)
-        body = await self._read(request)
-        content_type = request.headers.get("content-type", "")
-        payload = await _apart(body, lambda: native.decode(body, content_type, manifest))
-        reply = await self._ask(
-            request, caller, name, payload, version=options.version, deadline_s=deadline_s
-        )
-        timing = native.Timing(
-            reply.stats.queue_us / 1e6, reply.stats.inference_us / 1e6, time.perf_counter() - began
-        )
-        about = {"deployment": name, "model": reply.model, "version": reply.version}
-        answered = self._signatures.of(reply.manifest)
-        content = native.encode(reply.payload, answered, options.top_k, about, timing)
-        return _json(content, _headers(reply))
-
-    async def _authorize(self, request: Request) -> Caller:
-        call: Call = await authorize(request.app.state.service, request, SCOPE)
-        return Caller(call.project, call.key)
-
-    def _manifest(self, caller: Caller, name: str, version: int | None) -> ModelManifest:
-        return self._signatures.of(self._gateway.manifest(caller, name, version))
-
-    def _deadline(self, request: Request) -> float:
-        longest_s = 3600.0
-        text = request.headers.get("x-request-timeout")
-        if text is None:
-            return self._gateway.settings.deadline_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= longest_s:
-            raise InvalidRequest(
-                reason=f"x-request-timeout must be seconds, more than 0 and at most {longest_s:g}"
-            )
-        return seconds
+    def _undo(self, body: bytes, headers: dict[str, str]) -> bytes:
+        encoding = headers.get("content-encoding", "")
+        return undo(body, encoding, self._gateway.settings.max_body_bytes)
 
     async def _read(self, request: Request) -> bytes:
         """The body; raises `BodyTooLarge` from what was announced, or as soon as more has come."""
-        limit = self._body_limit
+        limit = self._gateway.settings.max_body_bytes
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             parts.append(part)
         return b"".join(parts)
 
-    async def _ask(
-        self,
-        request: Request,
-        caller: Caller,
-        name: str,
-        payload: bytes,
-        *,
-        version: int | None,
-        deadline_s: float,
-    ) -> Reply:
-        return await _unless_gone(
-            request,
-            self._gateway.infer(caller, name, payload, version=version, deadline_s=deadline_s),
-        )
+
+async def _apart(content: bytes | memoryview, work: Callable[[], Value]) -> Value:
+    """Works on large content in a thread, so that small requests do not wait for it."""
+    return await asyncio.to_thread(work) if len(content) >= LARGE_BODY_BYTES else work()
 
 
-async def _apart(body: bytes, decode: Callable[[], Value]) -> Value:
-    """Decodes a large body in a thread, so that small requests do not wait for it."""
-    return await asyncio.to_thread(decode) if len(body) >= LARGE_BODY_BYTES else decode()
+def _size_of(outcome: Reply | ModelryError) -> bytes | memoryview:
+    return outcome.payload if isinstance(outcome, Reply) else b""
 
 
 async def _unless_gone(request: Request, answer: Awaitable[Value]) -> Value:
@@ -217,18 +183,8 @@ async def _unless_gone(request: Request, answer: Awaitable[Value]) -> Value:
             watch.cancel()
 
 
-def _too_large(limit_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(limit_bytes=limit_bytes, setting="MODELRY_MAX_BODY_BYTES")
-
-
-def _headers(reply: Reply) -> dict[str, str]:
-    return {
-        "x-model-version": str(reply.version),
-        "x-queue-time": f"{reply.stats.queue_us / 1e6:.6f}",
-        "x-inference-time": f"{reply.stats.inference_us / 1e6:.6f}",
-        "x-batch-rows": str(reply.stats.batch_rows),
-    }
-
-
-def _json(content: bytes, headers: dict[str, str], status: int = 200) -> Response:
-    return Response(content, status, headers, media_type="application/json")
+def _response(outgoing: Outgoing) -> Response:
+    response = Response(outgoing.body, outgoing.status)
+    lines = [line.split(b": ", 1) for line in outgoing.head.encode("latin-1").splitlines()]
+    response.raw_headers = [*((name, value) for name, value in lines), *response.raw_headers]
+    return response

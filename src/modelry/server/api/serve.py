@@ -9,25 +9,34 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 
 from modelry.artifacts import Artifacts
-from modelry.core.bell import Listener
+from modelry.core.bell import Bell, Listener
 from modelry.core.errors import ModelryError
 from modelry.core.records import Snapshot
 from modelry.core.settings import Settings, load_settings
 from modelry.server.api.app import create_app
-from modelry.server.api.protocol import BoundedHttp
+from modelry.server.api.counting import counting
+from modelry.server.api.fast import http_protocol
 from modelry.server.api.service import Service
 from modelry.server.control.access import load_pepper
 from modelry.server.gateway import Gateway
-from modelry.server.store import Store, routes
+from modelry.server.gateway.admission import Admission
+from modelry.server.logs import start_logging
+from modelry.server.store import Store, deployments, routes
+
+if TYPE_CHECKING:
+    from modelry.server.api.grpc.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -43,35 +52,67 @@ class Server(uvicorn.Server):
     On its own it closes every idle connection at once, and a client that is just writing to one sees it cut.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, grpc_server: GrpcServer | None = None
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._grpc_server = grpc_server
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens no more, lets every answer say `connection: close`, then ends as uvicorn does."""
         self._app.state.is_ending = True
         for server in self.servers:
             server.close()
+        await asyncio.gather(self._end_grpc(), self._end_http(sockets))
+
+    async def _end_http(self, sockets: list[socket.socket] | None) -> None:
         await asyncio.sleep(LEAVING_S)
         await super().shutdown(sockets)
 
+    async def _end_grpc(self) -> None:
+        if self._grpc_server is not None:
+            await self._grpc_server.stop(DRAIN_S)
 
-async def serve(settings: Settings, listening: socket.socket, index: int = 0) -> None:
-    """Answers on the socket until SIGTERM."""
+
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    index: int = 0,
+    grpc_listening: socket.socket | None = None,
+) -> None:
+    """Answers on the socket, and on another for gRPC, until SIGTERM."""
+    async with counting(settings.places, index) as counters:
+        await _serve(settings, listening, index, grpc_listening, Admission(counters))
+
+
+async def _serve(
+    settings: Settings,
+    listening: socket.socket,
+    index: int,
+    grpc_listening: socket.socket | None,
+    admission: Admission,
+) -> None:
     store = Store(settings.database_address)
+    reader = routes.Reader()
 
     def read_snapshot() -> Snapshot:
         with store.read() as tx:
-            return routes.snapshot(tx)
+            return reader.read(tx)
 
-    gateway = Gateway(read_snapshot, load_pepper(settings), settings)
+    on_wake = waker(store, Bell(settings.places.sockets / "bells", settings.bell))
+    gateway = Gateway(
+        read_snapshot, load_pepper(settings), settings, admission=admission, on_wake=on_wake
+    )
     await gateway.start()
     app = create_app(settings, store, Artifacts(settings.artifacts_address), gateway)
     service: Service = app.state.service
     with service.bell.listen(f"web{index}") as listener:
         step = asyncio.create_task(keep_in_step(service, listener))
         try:
-            await Server(configure(settings, app), app).serve(sockets=[listening])
+            grpc_server = await open_grpc(service, grpc_listening)
+            settle_memory()
+            await Server(configure(settings, app), app, grpc_server).serve(sockets=[listening])
         finally:
             step.cancel()
             await asyncio.gather(step, return_exceptions=True)
@@ -79,11 +120,48 @@ async def serve(settings: Settings, listening: socket.socket, index: int = 0) ->
             store.close()
 
 
+def settle_memory() -> None:
+    """What is here now stays: the garbage collector need not walk over it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+async def open_grpc(service: Service, listening: socket.socket | None) -> GrpcServer | None:
+    """The gRPC port, answering; None where it is turned off, and then nothing of gRPC is loaded."""
+    if listening is None:
+        return None
+    from modelry.server.api.grpc.server import GrpcServer
+
+    server = GrpcServer(service, listening)
+    await server.start()
+    return server
+
+
+def waker(store: Store, bell: Bell) -> Callable[[str], None]:
+    """What the gateway calls for a deployment that sleeps: it returns at once, and a thread writes the wish."""
+
+    def wake(deployment_id: str) -> None:
+        try:
+            with store.write() as tx:
+                is_woken = deployments.wake(tx, deployment_id)
+        except ModelryError as error:
+            log.warning("not woken, tried again deployment=%s: %s", deployment_id, error)
+            return
+        if is_woken:
+            bell.ring()
+            store.notify()
+
+    def on_wake(deployment_id: str) -> None:
+        asyncio.get_running_loop().run_in_executor(None, wake, deployment_id)
+
+    return on_wake
+
+
 def configure(settings: Settings, app: FastAPI) -> uvicorn.Config:
     """uvicorn's settings, each on purpose."""
     return uvicorn.Config(
         app,
-        http=BoundedHttp,
+        http=http_protocol(app, app.state.service.gateway, settings),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -91,8 +169,6 @@ def configure(settings: Settings, app: FastAPI) -> uvicorn.Config:
         server_header=False,
         # A header of the caller's never decides who the caller is.
         proxy_headers=False,
-        # Longer than clients keep an idle connection (httpx: 5 s), so that they close it and not we under their hands.
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_S,
         ssl_certfile=str(settings.tls_cert) if settings.tls_cert else None,
         ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
@@ -139,16 +215,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m modelry.server.api.serve", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
     parser.add_argument("--index", type=int, default=0, help="which of the web processes this is")
+    parser.add_argument("--grpc-fd", type=int, help="descriptor of another, for gRPC")
     given = parser.parse_args()
     settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    start_logging(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     listening = socket.socket(fileno=given.fd)
+    grpc_listening = None if given.grpc_fd is None else socket.socket(fileno=given.grpc_fd)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, listening, given.index))
+        runner.run(serve(settings, listening, given.index, grpc_listening))
 
 
 def _leave(*_: object) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from modelry.core.durable import write_durably
 from modelry.core.errors import InvalidParameter, InvalidRequest, NotFound, StartRefused
 from modelry.core.keys import KeyText, key_hmac, new_key, parse_key
-from modelry.core.records import SCOPES, Key
+from modelry.core.records import SCOPES, Key, KeyLimits
 from modelry.core.settings import Settings
 from modelry.server.store import Store, Transaction, keys, projects
 
@@ -23,6 +26,10 @@ ADMIN_LABEL = "admin"
 LONGEST_LABEL = 100
 #: The longest life of a key, and the longest overlap of a rotation.
 LONGEST_S = 10 * 365 * 86400.0
+#: Bounds of what a key may be limited to: a rate, a burst, and a month's quota.
+SMALLEST_RATE, LARGEST_RATE = 1e-3, 1e9
+SHORTEST_BURST_S, LONGEST_BURST_S = 1e-3, 3600.0
+LARGEST_QUOTA = 2**53
 
 
 def load_pepper(settings: Settings) -> bytes:
@@ -79,6 +86,7 @@ def create_key(
     scopes: tuple[str, ...],
     project: str | None,
     expires_in_s: float | None = None,
+    limits: KeyLimits = keys.NO_LIMITS,
 ) -> tuple[Key, str]:
     """A new key and its text, which is shown this once. `project` None makes an instance key (admin only)."""
     wanted = _check_scopes(scopes, project)
@@ -93,8 +101,38 @@ def create_key(
             project=None if project is None else projects.get(tx, project).name,
             scopes=wanted,
             expires_at=None if expires_in_s is None else tx.now() + expires_in_s,
+            limits=check_limits(limits),
         )
     return made, key.text
+
+
+def limit_key(store: Store, key_id: str, changes: Mapping[str, float | None]) -> Key:
+    """Changes these fields of a key's `KeyLimits`; None takes a limit away. The others stay as they are."""
+    with store.write() as tx:
+        old = _living(tx, key_id)
+        values: dict[str, Any] = {
+            name: getattr(keys.NO_LIMITS, name) if value is None else value
+            for name, value in changes.items()
+        }
+        keys.limit(tx, key_id, check_limits(replace(old.limits, **values)))
+        return keys.get(tx, key_id)
+
+
+def check_limits(limits: KeyLimits) -> KeyLimits:
+    """The limits, if each is in its bounds; raises `InvalidParameter`."""
+    for name in ("requests_per_s", "rows_per_s"):
+        rate = getattr(limits, name)
+        if rate is not None and not SMALLEST_RATE <= rate <= LARGEST_RATE:
+            expected = f"{SMALLEST_RATE:g} to {LARGEST_RATE:g} a second"
+            raise InvalidParameter(name=name, value=rate, expected=expected)
+    if not SHORTEST_BURST_S <= limits.burst_s <= LONGEST_BURST_S:
+        expected = f"{SHORTEST_BURST_S:g} to {LONGEST_BURST_S:g} seconds"
+        raise InvalidParameter(name="burst_s", value=limits.burst_s, expected=expected)
+    for name in ("requests_per_month", "rows_per_month"):
+        quota = getattr(limits, name)
+        if quota is not None and not 0 <= quota <= LARGEST_QUOTA:
+            raise InvalidParameter(name=name, value=quota, expected="a count, not below 0")
+    return limits
 
 
 def rotate_key(store: Store, pepper: bytes, key_id: str, overlap_s: float) -> tuple[Key, str]:
@@ -111,6 +149,7 @@ def rotate_key(store: Store, pepper: bytes, key_id: str, overlap_s: float) -> tu
             project=old.project,
             scopes=old.scopes,
             expires_at=old.expires_at,
+            limits=old.limits,
         )
         end = tx.now() + overlap_s
         if not overlap_s:
@@ -176,6 +215,7 @@ def _insert(
     project: str | None,
     scopes: tuple[str, ...],
     expires_at: float | None = None,
+    limits: KeyLimits = keys.NO_LIMITS,
 ) -> Key:
     return keys.create(
         tx,
@@ -185,6 +225,7 @@ def _insert(
         scopes=scopes,
         secret_hmac=key_hmac(pepper, key),
         expires_at=expires_at,
+        limits=limits,
     )
 
 

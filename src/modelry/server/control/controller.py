@@ -18,7 +18,10 @@ from modelry.core.settings import Settings, load_settings
 from modelry.server.compute.base import Backend
 from modelry.server.compute.local import LocalCompute
 from modelry.server.control.job_loop import JobLoop
-from modelry.server.control.replica_loop import ReplicaLoop
+from modelry.server.control.load import read_loads
+from modelry.server.control.replica_loop import ReadLoads, ReplicaLoop, no_loads
+from modelry.server.control.usage import UsageLoop
+from modelry.server.logs import start_logging
 from modelry.server.store import Store, uploads
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,14 @@ TIDY_S = 60.0
 class Controller:
     """One candidate for leading."""
 
-    def __init__(self, settings: Settings, store: Store, compute: Backend, bell: Bell) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        compute: Backend,
+        bell: Bell,
+        read_loads: ReadLoads = no_loads,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._compute = compute
@@ -41,10 +51,12 @@ class Controller:
         self._holder = f"{socket.gethostname()}-{os.getpid()}"
         self._epoch: int | None = None
         self._announced: int | None = None
+        self._renewed = 0.0
         self._tidied = 0.0
         artifacts = settings.artifacts_address
         self._jobs = JobLoop(store, compute, artifacts=artifacts, slots=settings.job_slots)
-        self._replicas = ReplicaLoop(store, compute, artifacts=artifacts)
+        self._replicas = ReplicaLoop(store, compute, artifacts=artifacts, read_loads=read_loads)
+        self._usage = UsageLoop(store, settings.places)
 
     def step(self) -> bool:
         """One round: lead or try to; True if something changed and another round may find more."""
@@ -56,6 +68,7 @@ class Controller:
             statuses = {status.worker_id: status for status in self._compute.poll()}
             changed = self._jobs.step(epoch, statuses)
             changed |= self._replicas.step(epoch, statuses)
+            self._usage.step(epoch)
             self._tidy(epoch)
         except StaleEpoch:
             log.warning("leadership lost epoch=%s", epoch)
@@ -69,7 +82,12 @@ class Controller:
     def pause_s(self) -> float:
         """How long to sleep without a bell."""
         longest = min(self._settings.poll_s, self._settings.lease_s / 3)
-        return min(LIVE_POLL_S, longest) if self._epoch and self._jobs.is_busy else longest
+        if self._epoch is None:
+            return longest
+        if self._jobs.is_busy:
+            longest = min(LIVE_POLL_S, longest)
+        due_s = self._replicas.next_look_s
+        return longest if due_s is None else min(due_s, longest)
 
     def resign(self) -> None:
         """Gives the lease back, so that the next one need not wait for its end."""
@@ -78,17 +96,18 @@ class Controller:
             self._epoch = None
 
     def _lead(self) -> bool:
-        duration = self._settings.lease_s
-        if self._epoch is not None and not self._store.renew_lease(
-            LEASE, self._holder, self._epoch, duration
-        ):
-            log.warning("lease lost epoch=%s", self._epoch)
-            self._epoch = None
+        duration, now = self._settings.lease_s, time.monotonic()
+        # Not in every round: a renewal waits for the disk, and whoever asked for a start waits for the round.
+        if self._epoch is not None and now - self._renewed >= duration / 3:
+            if not self._store.renew_lease(LEASE, self._holder, self._epoch, duration):
+                log.warning("lease lost epoch=%s", self._epoch)
+                self._epoch = None
+            self._renewed = now
         if self._epoch is None:
             epoch = self._store.acquire_lease(LEASE, self._holder, duration)
             if epoch is None:
                 return False
-            self._epoch = epoch
+            self._epoch, self._renewed = epoch, now
             log.info("leading epoch=%s holder=%s", epoch, self._holder)
         if self._announced != self._epoch:
             # The agent hears of a new epoch before anything else, so that it refuses the old leader at once.
@@ -117,7 +136,7 @@ def run(settings: Settings) -> None:
     home = settings.places
     store = Store(settings.database_address)
     bell = Bell(home.sockets / "bells", settings.bell)
-    controller = Controller(settings, store, LocalCompute(home), bell)
+    controller = Controller(settings, store, LocalCompute(home), bell, lambda: read_loads(home))
     with bell.listen(f"controller-{os.getpid()}") as listener:
         while not stopping:
             pause_s = settings.poll_s
@@ -144,9 +163,7 @@ def run(settings: Settings) -> None:
 def main() -> None:
     """`python -m modelry.server.control.controller`."""
     settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    start_logging(settings)
     run(settings)
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import msgspec
 
-from modelry.core.errors import InvalidParameter, InvalidRequest, NotFound, PathRefused
+from modelry.core.errors import InvalidRequest, NotFound, PathRefused
 from modelry.core.files import FileRef
 from modelry.core.ids import check_name
 from modelry.core.jobs import ImportParams
 from modelry.core.records import Dataset, DatasetVersion, Job
 from modelry.core.settings import Settings
 from modelry.server.control.references import find_file
-from modelry.server.control.uploads import check_unread
-from modelry.server.store import Store, Transaction, datasets, jobs, uploads
+from modelry.server.control.uploads import check_filled
+from modelry.server.store import Store, datasets, jobs
 
 KIND = "import-data"
 #: Data sets that every installation can make without files.
@@ -29,7 +29,7 @@ def import_dataset(
     params = _check_source(params, settings, upload_id)
     with store.write() as tx:
         if upload_id is not None:
-            _check_upload(tx, project, upload_id)
+            check_filled(tx, project, upload_id)
         datasets.ensure(tx, project, params.dataset)
         return jobs.create(
             tx,
@@ -122,11 +122,3 @@ def readable_place(settings: Settings, location: str) -> Path:
     if not any(place.is_relative_to(root.resolve()) for root in settings.import_roots):
         raise PathRefused(path=location)
     return place
-
-
-def _check_upload(tx: Transaction, project: str, upload_id: str) -> None:
-    if not uploads.get(tx, project, upload_id).files:
-        raise InvalidParameter(
-            name="upload", value=upload_id, expected="an upload with at least one file"
-        )
-    check_unread(tx, upload_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from modelry.core.errors import ModelryError, WorkerLost, to_wire
+from modelry.core.jobs import MAKES
 from modelry.core.records import Attempt, Job
 from modelry.core.results import made_dataset, made_model
 from modelry.core.specs import (
@@ -37,7 +38,7 @@ LOST_LIMIT = 5
 #: First pause before a lost job starts again; doubles each time.
 LOST_PAUSE_S = 0.25
 #: Kinds that use their threads all the time: two of them on the same cores only get in each other's way.
-COMPUTING = frozenset({"train"})
+COMPUTING = frozenset({"train", "predict-batch"})
 #: How long a worker may take to checkpoint and end before it is killed.
 STOP_GRACE_S = 30.0
 
@@ -406,6 +407,11 @@ def _spec(tx: Transaction, job: Job, attempt: Attempt, artifacts: str) -> JobSpe
         if role == "upload":
             inputs[role] = list(uploads.get(tx, job.project, identifier).files)
             continue
+        if role == "model":
+            model = models.get_version_by_id(tx, identifier)
+            inputs[role] = list(model.files)
+            names[role] = {"name": model.model, "version": model.version, "version_id": model.id}
+            continue
         version = datasets.get_version_by_id(tx, identifier)
         inputs[role] = list(version.files)
         names[role] = {
@@ -457,7 +463,7 @@ def _clear(tx: Transaction, job: Job, target: JobState) -> None:
         return
     if "upload" in job.inputs:
         uploads.delete(tx, job.project, job.inputs["upload"])
-    if job.kind == "import-data" and target is not JobState.SUCCEEDED:
+    if MAKES.get(job.kind) == "dataset" and target is not JobState.SUCCEEDED:
         datasets.delete_empty(tx, job.project, job.makes)
 
 

@@ -8,16 +8,17 @@ from typing import Any
 
 import msgspec
 
-from modelry.core.errors import InvalidParameter, WrongDataKind
+from modelry.core.errors import InvalidParameter, NotFound, WrongDataKind
+from modelry.core.feeding import plan_feed
 from modelry.core.ids import check_name
-from modelry.core.jobs import SleepParams, TrainParams, check_train_params
-from modelry.core.manifests import DatasetManifest
+from modelry.core.jobs import PredictBatchParams, SleepParams, TrainParams, check_train_params
+from modelry.core.manifests import DatasetManifest, ModelManifest
 from modelry.core.recipes import RecipeCard, get_recipe
-from modelry.core.records import DatasetVersion, Job, LogLine, MetricPoint
+from modelry.core.records import DatasetVersion, Job, LogLine, MetricPoint, ModelVersion
 from modelry.core.settings import Settings
 from modelry.core.states import JobState, JobWish
-from modelry.server.control.references import read_data_reference
-from modelry.server.store import Store, curves, datasets, jobs
+from modelry.server.control.references import read_data_reference, read_model_reference
+from modelry.server.store import Store, curves, datasets, jobs, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,22 @@ class Training:
     checkpoint_steps: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPrediction:
+    """A wish for a model's answers to a whole data set."""
+
+    #: `name` or `name:3`.
+    data: str
+    #: `name`, `name:3` or `name@alias`.
+    model: str
+    #: Name of the data set that is made; None: after both.
+    name: str | None = None
+    #: None: every split.
+    split: str | None = None
+    max_batch: int = 32
+    checkpoint_s: float | None = None
+
+
 def submit_training(
     store: Store, settings: Settings, project: str, wish: Training, resources: Resources
 ) -> Job:
@@ -68,6 +85,41 @@ def submit_training(
             makes=params.model,
             params=msgspec.to_builtins(params),
             inputs={"data": version.id},
+            threads=threads,
+            memory_limit_bytes=resources.memory_limit_bytes,
+            time_limit_s=resources.time_limit_s,
+        )
+
+
+def submit_batch_prediction(
+    store: Store, settings: Settings, project: str, wish: BatchPrediction, resources: Resources
+) -> Job:
+    """The job that asks a model about every row; whether the two fit is checked now, by their manifests."""
+    data_name, data_number = read_data_reference(wish.data)
+    model_name, model_version = read_model_reference(wish.model)
+    params = PredictBatchParams(
+        dataset=check_name(wish.name or f"{data_name}-by-{model_name}", "data set"),
+        split=wish.split,
+        max_batch=wish.max_batch,
+        checkpoint_s=wish.checkpoint_s or settings.checkpoint_s,
+    )
+    if params.dataset == data_name:
+        raise InvalidParameter(
+            name="name", value=wish.name, expected="another name than the data's"
+        )
+    threads = check_threads(resources.threads, settings.job_threads)
+    with store.write() as tx:
+        data = datasets.get_version(tx, project, data_name, data_number)
+        model = models.get_version(tx, project, model_name, model_version)
+        _check_feed(data, model, wish.split)
+        datasets.ensure(tx, project, params.dataset)
+        return jobs.create(
+            tx,
+            project=project,
+            kind="predict-batch",
+            makes=params.dataset,
+            params=msgspec.to_builtins(params),
+            inputs={"data": data.id, "model": model.id},
             threads=threads,
             memory_limit_bytes=resources.memory_limit_bytes,
             time_limit_s=resources.time_limit_s,
@@ -157,6 +209,15 @@ def check_learnable(card: RecipeCard, version: DatasetVersion) -> None:
         raise WrongDataKind(
             recipe=card.name, data=f"{version.dataset}:{version.version}", reason=reason
         )
+
+
+def _check_feed(data: DatasetVersion, model: ModelVersion, split: str | None) -> None:
+    manifest = msgspec.convert(data.manifest, DatasetManifest)
+    name = f"{data.dataset}:{data.version}"
+    plan_feed(manifest, msgspec.convert(model.manifest, ModelManifest), f"'{name}'")
+    if split is not None and split not in manifest.splits:
+        known = ", ".join(manifest.splits)
+        raise NotFound(noun="split", name=split, remedy=f"'{name}' has: {known}.")
 
 
 def _why_not(card: RecipeCard, manifest: DatasetManifest) -> str | None:

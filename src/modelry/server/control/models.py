@@ -1,16 +1,58 @@
-"""Models: versions that jobs made, aliases that people move."""
+"""Models: what may be imported, versions that jobs made, aliases that people move."""
 
 from __future__ import annotations
 
-from modelry.core.errors import InvalidName
+import msgspec
+
+from modelry.core.errors import InvalidName, InvalidRequest
 from modelry.core.files import FileRef
+from modelry.core.hub import parse_hub_ref
 from modelry.core.ids import check_name
-from modelry.core.records import Model, ModelVersion
+from modelry.core.jobs import ImportModelParams
+from modelry.core.labels import check_labels
+from modelry.core.preprocessing import check_preprocess
+from modelry.core.records import Job, Model, ModelVersion
+from modelry.core.settings import Settings
+from modelry.server.control.datasets import readable_place
 from modelry.server.control.references import find_file
-from modelry.server.store import Store, models
+from modelry.server.control.uploads import check_filled
+from modelry.server.store import Store, jobs, models
+
+IMPORT_KIND = "import-model"
 
 #: Words that mean a version already.
 RESERVED_ALIASES = frozenset({"latest"})
+
+
+def import_model(
+    store: Store,
+    settings: Settings,
+    project: str,
+    params: ImportModelParams,
+    upload_id: str | None,
+    time_limit_s: float | None = None,
+) -> Job:
+    """The job that makes the model's next version; everything that can be refused now is refused now."""
+    params = msgspec.structs.replace(params, model=check_name(params.model, "model"))
+    params = _check_source(params, settings, upload_id)
+    if params.labels is not None:
+        check_labels("labels", params.labels)
+    if params.preprocess is not None:
+        check_preprocess(params.preprocess)
+    with store.write() as tx:
+        if upload_id is not None:
+            check_filled(tx, project, upload_id)
+        return jobs.create(
+            tx,
+            project=project,
+            kind=IMPORT_KIND,
+            makes=params.model,
+            params=msgspec.to_builtins(params),
+            inputs={} if upload_id is None else {"upload": upload_id},
+            threads=settings.job_threads,
+            memory_limit_bytes=None,
+            time_limit_s=time_limit_s,
+        )
 
 
 def list_models(store: Store, project: str) -> list[Model]:
@@ -70,3 +112,22 @@ def delete_version(store: Store, project: str, name: str, version: int) -> None:
     """Removes one version; raises `InUse` while a deployment stands on it."""
     with store.write() as tx:
         models.delete_version(tx, project, name, version)
+
+
+def _check_source(
+    params: ImportModelParams, settings: Settings, upload_id: str | None
+) -> ImportModelParams:
+    if (upload_id is not None) != (params.source == "upload"):
+        raise InvalidRequest(
+            reason="the field 'upload' belongs to the source 'upload', and it needs one"
+        )
+    if bool(params.location) != (params.source != "upload"):
+        raise InvalidRequest(
+            reason="the field 'location' belongs to the sources 'path' and 'hub', which need one"
+        )
+    if params.source == "path":
+        place = readable_place(settings, params.location)
+        return msgspec.structs.replace(params, location=str(place))
+    if params.source == "hub":
+        return msgspec.structs.replace(params, location=str(parse_hub_ref(params.location)))
+    return params

@@ -1,258 +1,139 @@
-"""Which replicas run: for each deployment what is missing, what is too much (`plan`, pure), and doing it.
+"""Carries out which replicas run: looks, plans (`replica_plan.py`, `scaling.py`), and does it.
 
-A roll to another version, or to other settings, starts the new replicas first; the old ones drain when enough new ones
-are ready, so no request ever meets an empty house. A replica that ended is replaced after a pause that doubles each
-time.
+It remembers nothing that counts: the store and the agent have it all, and a new leader begins with reading both.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import msgspec
-
-from modelry.core.errors import ModelryError, ModelUnloadable, WorkerLost
-from modelry.core.records import Deployment, Replica
-from modelry.core.specs import Limits, OutcomeStatus, ReplicaSpec, StopReason, WorkerStatus
-from modelry.core.states import DeploymentState, DeploymentWish, ReplicaState
+from modelry.core.errors import ModelryError
+from modelry.core.records import Load, Replica
+from modelry.core.specs import Limits, ReplicaSpec, StopReason, WorkerStatus
+from modelry.core.states import ReplicaState
 from modelry.server.compute.base import Backend
+from modelry.server.control.replica_plan import (
+    Action,
+    Create,
+    DeploymentView,
+    Drain,
+    Kill,
+    Mark,
+    Order,
+    Remove,
+    Summarize,
+    is_at_rest,
+    next_look_s,
+    plan,
+    plan_news,
+)
+from modelry.server.control.scaling import Watch, decide, is_scaled
 from modelry.server.control.trouble import EVERYBODYS, as_failure, as_known
+from modelry.server.control.watching import Watched
 from modelry.server.store import Store, Transaction, deployments, models, replicas
 
 log = logging.getLogger(__name__)
 
-#: A replica may take so long to become ready.
-START_LIMIT_S = 120.0
-#: A ready replica that shows no sign of life for so long is replaced.
-SILENCE_LIMIT_S = 60.0
 #: How long a replica may take to answer what it has accepted.
 DRAIN_GRACE_S = 60.0
-#: First pause after a replica ended by itself; doubles up to the longest.
-FIRST_PAUSE_S = 0.1
-LONGEST_PAUSE_S = 30.0
-#: A replica that was ready for so long counts as healthy: the pauses begin anew.
-HEALTHY_S = 10.0
-#: So many ends in a row without a ready replica, and the deployment is called failed (it is still tried).
-FAILED_AFTER = 3
+#: Between two looks at the loads.
+LOADS_EVERY_S = 0.5
+
+#: Deployment → how busy it was; one that is missing was never asked.
+ReadLoads = Callable[[], dict[str, Load]]
 
 
-@dataclass(frozen=True, slots=True)
-class DeploymentView:
-    """One deployment and its replicas as seen at one moment; `ended` newest first."""
-
-    deployment: Deployment
-    live: tuple[Replica, ...]
-    ended: tuple[Replica, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Make one more replica of the wished version."""
-
-    deployment: Deployment
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Tell the agent (again) to start this replica."""
-
-    deployment: Deployment
-    replica: Replica
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Write a replica's new state."""
-
-    replica: Replica
-    target: ReplicaState
-    address: str | None = None
-    failure: dict[str, object] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Take the replica off the routes and let it finish."""
-
-    replica: Replica
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the replica's process at once."""
-
-    replica: Replica
-
-
-@dataclass(frozen=True, slots=True)
-class Summarize:
-    """Write the deployment's new state."""
-
-    deployment: Deployment
-    state: DeploymentState
-    failure: dict[str, object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Nothing is left of a deployment that was to be deleted."""
-
-    deployment: Deployment
-
-
-Action = Create | Order | Mark | Drain | Kill | Summarize | Remove
-
-
-def plan(view: DeploymentView, statuses: dict[str, WorkerStatus], *, now: float) -> list[Action]:
-    """What to do next for one deployment; decides without doing."""
-    actions: list[Action] = []
-    for replica in view.live:
-        actions.extend(
-            _plan_replica(view.deployment, replica, statuses.get(replica.worker_id), now)
-        )
-    return actions or _plan_deployment(view, now)
-
-
-def _plan_replica(
-    deployment: Deployment, replica: Replica, status: WorkerStatus | None, now: float
-) -> list[Action]:
-    """First the truth about each process; decisions follow in a round without news."""
-    if replica.state is ReplicaState.DRAINING:
-        if status is None or not status.is_alive:
-            return [Mark(replica, ReplicaState.STOPPED)]
-        return []
-    if status is None:
-        if replica.state is ReplicaState.STARTING:
-            return [Order(deployment, replica)]
-        return [Mark(replica, ReplicaState.FAILED, failure=as_failure(WorkerLost(times=1)))]
-    if not status.is_alive:
-        return [_ended(replica, status)]
-    if replica.state is ReplicaState.STARTING:
-        if status.address:
-            return [Mark(replica, ReplicaState.READY, address=status.address)]
-        if now - replica.created_at > START_LIMIT_S:
-            reason = f"it was not ready after {START_LIMIT_S:.0f} s"
-            return [_give_up(replica, reason), Kill(replica)]
-        return []
-    if status.silent_s > SILENCE_LIMIT_S:
-        reason = f"it gave no sign of life for {status.silent_s:.0f} s"
-        return [_give_up(replica, reason), Kill(replica)]
-    return []
-
-
-def _give_up(replica: Replica, reason: str) -> Mark:
-    return Mark(replica, ReplicaState.FAILED, failure=as_failure(ModelUnloadable(reason=reason)))
-
-
-def _ended(replica: Replica, status: WorkerStatus) -> Mark:
-    outcome = status.outcome
-    if outcome is not None and outcome.failure is not None:
-        return Mark(replica, ReplicaState.FAILED, failure=msgspec.to_builtins(outcome.failure))
-    if outcome is None or outcome.status is OutcomeStatus.LOST:
-        return Mark(replica, ReplicaState.FAILED, failure=as_failure(WorkerLost(times=1)))
-    return Mark(replica, ReplicaState.STOPPED)
-
-
-def _plan_deployment(view: DeploymentView, now: float) -> list[Action]:
-    deployment = view.deployment
-    wished = deployment.replicas if deployment.wish is DeploymentWish.RUN else 0
-    serving = [r for r in view.live if r.state in (ReplicaState.STARTING, ReplicaState.READY)]
-    current = [r for r in serving if _is_as_wished(r, deployment)]
-    old = [r for r in serving if not _is_as_wished(r, deployment)]
-    ready = [r for r in current if r.state is ReplicaState.READY]
-    actions: list[Action] = []
-    if len(current) < wished and _may_start(view, now):
-        actions.extend(Create(deployment) for _ in range(wished - len(current)))
-    if len(current) > wished:
-        by_use = sorted(current, key=lambda r: (r.state is ReplicaState.READY, -r.created_at))
-        actions.extend(Drain(replica) for replica in by_use[: len(current) - wished])
-    if old and len(ready) >= wished:
-        actions.extend(Drain(replica) for replica in old)
-    if deployment.wish is DeploymentWish.DELETE and not view.live:
-        return [Remove(deployment)]
-    return [*actions, *_summarize(view, wished, ready, old)]
-
-
-def _is_as_wished(replica: Replica, deployment: Deployment) -> bool:
-    """Whether it serves the wished version in the wished way; another one is rolled out of service."""
-    return (replica.model_version_id, replica.max_batch, replica.threads) == (
-        deployment.model_version_id,
-        deployment.max_batch,
-        deployment.threads,
-    )
-
-
-def _ends_in_a_row(view: DeploymentView) -> list[Replica]:
-    """Replicas of the wished version that ended by themselves since the last healthy one, newest first."""
-    row = []
-    for replica in view.ended:
-        if not _is_as_wished(replica, view.deployment):
-            continue
-        if replica.state is not ReplicaState.FAILED:
-            break
-        if replica.ready_at and (replica.ended_at or 0.0) - replica.ready_at > HEALTHY_S:
-            break
-        row.append(replica)
-    return row
-
-
-def _may_start(view: DeploymentView, now: float) -> bool:
-    row = _ends_in_a_row(view)
-    if not row or row[0].ended_at is None:
-        return True
-    pause = min(FIRST_PAUSE_S * 2.0 ** (len(row) - 1), LONGEST_PAUSE_S)
-    return now - row[0].ended_at >= pause
-
-
-def _summarize(
-    view: DeploymentView, wished: int, ready: Sequence[Replica], old: Sequence[Replica]
-) -> list[Action]:
-    deployment = view.deployment
-    row = _ends_in_a_row(view)
-    failure = row[0].failure if row and len(ready) < wished else None
-    if deployment.wish is DeploymentWish.DELETE:
-        state = DeploymentState.DELETING
-    elif wished == 0:
-        state = DeploymentState.STOPPED
-    elif len(ready) >= wished:
-        state = DeploymentState.READY
-    elif any(replica.state is ReplicaState.READY for replica in old):
-        state = DeploymentState.DEGRADED if len(row) >= FAILED_AFTER else DeploymentState.UPDATING
-    elif ready:
-        state = DeploymentState.DEGRADED
-    else:
-        state = DeploymentState.FAILED if len(row) >= FAILED_AFTER else DeploymentState.STARTING
-    if state is deployment.state and failure == deployment.failure:
-        return []
-    return [Summarize(deployment, state, failure)]
+def no_loads() -> dict[str, Load]:
+    """For a service that counts nothing: nobody was ever asked."""
+    return {}
 
 
 class ReplicaLoop:
-    """Carries the plan out. Holds no state of its own: the store and the agent have it all."""
+    """The deployments' part of a controller's round."""
 
-    def __init__(self, store: Store, compute: Backend, *, artifacts: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        compute: Backend,
+        *,
+        artifacts: str,
+        read_loads: ReadLoads = no_loads,
+    ) -> None:
         self._store = store
         self._compute = compute
         self._artifacts = artifacts
+        self._read_loads = read_loads
+        self._watched = Watched()
+        self._watches: dict[str, Watch] = {}
+        #: Deployment → its view when there was nothing left to do about it.
+        self._resting: dict[str, DeploymentView] = {}
+        self._loads_at = 0.0
+        #: Seconds until something is to be done that nobody will ring for; None where nothing is.
+        self.next_look_s: float | None = None
 
     def step(self, epoch: int, statuses: dict[str, WorkerStatus]) -> bool:
         """One round; True if a state changed."""
         with self._store.read() as tx:
-            views = _read_views(tx)
+            self._watched.catch_up(tx, epoch)
             now = tx.now()
-        changed = False
+        views = list(self._watched.views.values())
+        changed = self._scale(epoch, views, now)
         for view in views:
             changed |= self._step_one(epoch, view, statuses, now)
-        self._tend(epoch, statuses)
+        self._tend(epoch, views, statuses)
+        if len(self._resting) > len(views):
+            known = self._watched.views
+            self._resting = {key: view for key, view in self._resting.items() if key in known}
+        waits = [next_look_s(view, now) for view in views]
+        self.next_look_s = min((wait for wait in waits if wait is not None), default=None)
         return changed
+
+    def _scale(self, epoch: int, views: list[DeploymentView], now: float) -> bool:
+        """Gives each deployment whose load decides it another number of replicas; the next round acts on it."""
+        scaled = [view for view in views if is_scaled(view.deployment)]
+        if not scaled or now - self._loads_at < LOADS_EVERY_S:
+            return False
+        self._loads_at = now
+        loads = self._read_loads()
+        before, self._watches = self._watches, {}
+        changed = False
+        for view in scaled:
+            key = view.deployment.id
+            number, watch = decide(
+                view.deployment,
+                loads.get(key, Load()),
+                before.get(key, Watch()),
+                now,
+                awake_since=_awake_since(view),
+            )
+            self._watches[key] = watch
+            if number != view.deployment.replicas:
+                changed |= self._resize(epoch, view, number)
+        return changed
+
+    def _resize(self, epoch: int, view: DeploymentView, number: int) -> bool:
+        name, before = view.deployment.name, view.deployment.replicas
+        with self._store.lead(epoch) as tx:
+            done = deployments.set_replicas(tx, view.deployment, number)
+        if done:
+            log.info("deployment scaled name=%s from=%s to=%s", name, before, number)
+        return done
 
     def _step_one(
         self, epoch: int, view: DeploymentView, statuses: dict[str, WorkerStatus], now: float
     ) -> bool:
         """One deployment's trouble is not its neighbours'."""
-        actions = plan(view, statuses, now=now)
+        key = view.deployment.id
+        # Most of hundreds are at rest: of them only the processes are looked at.
+        look = plan_news if self._resting.get(key) is view else plan
+        actions = look(view, statuses, now=now)
+        if not actions:
+            if look is plan and is_at_rest(view, now):
+                self._resting[key] = view
+            return False
+        self._resting.pop(key, None)
+        self._watched.touch(view.deployment.id)
         try:
             for action in actions:
                 self._apply(epoch, action)
@@ -267,18 +148,22 @@ class ReplicaLoop:
                 exc_info=not known.retryable,
             )
             return False
-        return bool(actions)
+        return True
 
     def _apply(self, epoch: int, action: Action) -> None:
         match action:
-            case Create(deployment):
+            case Create(deployment, make):
                 with self._store.lead(epoch) as tx:
                     replica = replicas.create_replica(
-                        tx, deployment.id, deployment.model_version_id
+                        tx,
+                        deployment.id,
+                        make.model_version_id,
+                        max_batch=make.max_batch,
+                        threads=make.threads,
                     )
-                self._order(epoch, deployment, replica)
+                self._order(epoch, deployment.name, replica)
             case Order(deployment, replica):
-                self._order(epoch, deployment, replica)
+                self._order(epoch, deployment.name, replica)
             case Mark(replica, target, address, failure):
                 self._mark(epoch, replica, target, address, failure)
             case Drain(replica):
@@ -305,10 +190,10 @@ class ReplicaLoop:
             replicas.set_replica_state(tx, replica.id, target, address=address, failure=failure)
         log.info("replica id=%s state=%s", replica.id, target)
 
-    def _order(self, epoch: int, deployment: Deployment, replica: Replica) -> None:
+    def _order(self, epoch: int, name: str, replica: Replica) -> None:
         try:
             with self._store.read() as tx:
-                spec = _spec(tx, deployment, replica, self._artifacts)
+                spec = _spec(tx, name, replica, self._artifacts)
             self._compute.start(epoch, spec)
         except EVERYBODYS:
             raise
@@ -319,19 +204,27 @@ class ReplicaLoop:
             log.exception("replica refused id=%s", replica.id)
             self._mark(epoch, replica, ReplicaState.FAILED, None, as_failure(known))
 
-    def _tend(self, epoch: int, statuses: dict[str, WorkerStatus]) -> None:
+    def _tend(
+        self, epoch: int, views: list[DeploymentView], statuses: dict[str, WorkerStatus]
+    ) -> None:
         """Asks draining replicas to end, ends those no row knows, clears the folders of recorded ones."""
+        rows = {replica.worker_id: replica for view in views for replica in view.live}
+        odd = [
+            status
+            for status in statuses.values()
+            if status.kind == "replica" and _is_odd(status, rows.get(status.worker_id))
+        ]
+        if not odd:
+            return
         with self._store.read() as tx:
             rows = {replica.worker_id: replica for replica in replicas.list_live(tx)}
-        for worker_id, status in statuses.items():
-            if status.kind != "replica":
-                continue
+        for status in odd:
             try:
-                self._tend_one(epoch, status, rows.get(worker_id))
+                self._tend_one(epoch, status, rows.get(status.worker_id))
             except EVERYBODYS:
                 raise
             except ModelryError as error:
-                log.warning("worker not cleared worker=%s error=%s", worker_id, error)
+                log.warning("worker not cleared worker=%s error=%s", status.worker_id, error)
 
     def _tend_one(self, epoch: int, status: WorkerStatus, replica: Replica | None) -> None:
         if replica is None and not status.is_alive:
@@ -340,27 +233,23 @@ class ReplicaLoop:
             self._compute.stop(epoch, status.worker_id, StopReason.DRAIN, DRAIN_GRACE_S)
 
 
-def _read_views(tx: Transaction) -> list[DeploymentView]:
-    views = []
-    for deployment in deployments.list_all(tx):
-        rows = replicas.list_replicas(tx, deployment.id)
-        live = tuple(replica for replica in rows if not replica.state.is_final)
-        ended = tuple(
-            sorted(
-                (replica for replica in rows if replica.state.is_final),
-                key=lambda replica: -(replica.ended_at or 0.0),
-            )
-        )
-        views.append(DeploymentView(deployment, live, ended))
-    return views
+def _is_odd(status: WorkerStatus, replica: Replica | None) -> bool:
+    """Whether a process and its row do not say the same; the rows may be those of the round's begin."""
+    return not status.is_alive or replica is None or replica.state is ReplicaState.DRAINING
 
 
-def _spec(tx: Transaction, deployment: Deployment, replica: Replica, artifacts: str) -> ReplicaSpec:
+def _awake_since(view: DeploymentView) -> float:
+    """When the deployment was last changed, or the newest of its replicas began to answer."""
+    ready = (replica.ready_at or 0.0 for replica in view.live)
+    return max(view.deployment.updated_at, *ready, 0.0)
+
+
+def _spec(tx: Transaction, deployment: str, replica: Replica, artifacts: str) -> ReplicaSpec:
     version = models.get_version_by_id(tx, replica.model_version_id)
     return ReplicaSpec(
         worker_id=replica.worker_id,
         replica_id=replica.id,
-        deployment=deployment.name,
+        deployment=deployment,
         model=version.model,
         version=version.version,
         files=list(version.files),

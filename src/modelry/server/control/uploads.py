@@ -1,9 +1,9 @@
-"""Uploads: files that stream into the artifacts, to become a data set."""
+"""Uploads: files that stream into the artifacts, to become a data set or a model."""
 
 from __future__ import annotations
 
 from modelry.artifacts import Artifacts
-from modelry.core.errors import BodyTooLarge, InUse
+from modelry.core.errors import BodyTooLarge, InUse, InvalidParameter
 from modelry.core.files import FileRef, safe_path
 from modelry.core.records import Upload
 from modelry.server.store import Store, Transaction, jobs, uploads
@@ -36,6 +36,15 @@ def check_unread(tx: Transaction, upload_id: str) -> None:
     readers = jobs.readers(tx, [upload_id])
     if readers:
         raise InUse(noun="upload", name=upload_id, users=", ".join(readers))
+
+
+def check_filled(tx: Transaction, project: str, upload_id: str) -> None:
+    """Raises `InvalidParameter` for an empty upload, and `InUse` for one that a job reads already."""
+    if not uploads.get(tx, project, upload_id).files:
+        raise InvalidParameter(
+            name="upload", value=upload_id, expected="an upload with at least one file"
+        )
+    check_unread(tx, upload_id)
 
 
 class Reception:

@@ -3,5 +3,6 @@
 from modelry.server.gateway.access import Caller
 from modelry.server.gateway.dispatch import Reply
 from modelry.server.gateway.gateway import Gateway
+from modelry.server.gateway.ticket import Ticket
 
-__all__ = ["Caller", "Gateway", "Reply"]
+__all__ = ["Caller", "Gateway", "Reply", "Ticket"]

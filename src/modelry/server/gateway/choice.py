@@ -1,4 +1,9 @@
-"""Which replica answers: a pure choice between those that are connected. Does nothing."""
+"""Which replica answers: a pure choice between those that are connected. Does nothing.
+
+Unpinned requests are spread over versions by weight where a canary is tried (`Draws`), and then, as always, go to the
+least-loaded replica. While one version rolls out in place of another, the replicas of both answer: each takes what it
+can, so the first new one is never left alone with all the traffic.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +36,39 @@ class Option(Protocol):
 
 Chosen = TypeVar("Chosen", bound=Option)
 
+#: One over the golden ratio: multiples of it, taken modulo one, fill the unit interval more evenly than any other
+#: number's, whatever rhythm the requests come in (Weyl's sequence; Niederreiter 1992, chapter 3).
+_STEP = 0.6180339887498949
 
-def choose(route: Route, pinned: int | None, options: Sequence[Chosen]) -> Chosen | None:
-    """The least-loaded usable replica of the pinned, else of the wished, else of any newest version.
+
+class Draws:
+    """Gives each unpinned request a version, so that each version's share of them is its weight.
+
+    After n requests a share is off by about log(n)/n, in each process for itself and so over all of them together;
+    random draws would be off by the root of 1/n.
+    """
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def draw(self, route: Route) -> int | None:
+        """The version of the next request; None where no weights are set, and whoever is free may answer."""
+        if not route.weights:
+            return None
+        at = (self._at.get(route.deployment_id, 0.0) + _STEP) % 1.0
+        self._at[route.deployment_id] = at
+        left = at * sum(weight for _, weight in route.weights)
+        for version, weight in reversed(route.weights):
+            left -= weight
+            if left < 0.0:
+                return version
+        return route.version
+
+
+def choose(
+    route: Route, pinned: int | None, options: Sequence[Chosen], drawn: int | None = None
+) -> Chosen | None:
+    """The least-loaded usable replica of the pinned version; else of the drawn one; else of those that there are.
 
     None means: wait, one is on its way. Raises `NoReadyReplica` where none is, and `NotFound` for a
     version that this deployment does not serve.
@@ -45,9 +80,20 @@ def choose(route: Route, pinned: int | None, options: Sequence[Chosen]) -> Chose
             return min(exact, key=_load)
         _check_served(route, pinned)
     elif usable:
-        return min(usable, key=lambda option: _preference(route, option))
+        pool = usable if drawn is None else _pool(route, drawn, usable) or usable
+        if len(pool) == 1:
+            return pool[0]
+        return min(pool, key=lambda option: (_load(option), option.version != route.version))
     _check_expected(route)
     return None
+
+
+def _pool(route: Route, drawn: int, usable: Sequence[Chosen]) -> list[Chosen]:
+    """Who answers for a drawn version: for a canary its own replicas, for the wished version all others."""
+    canaries = {version for version, _ in route.weights if version != route.version}
+    if drawn in canaries:
+        return [option for option in usable if option.version == drawn]
+    return [option for option in usable if option.version not in canaries]
 
 
 def find_manifest(route: Route, pinned: int | None) -> Mapping[str, Any]:
@@ -68,12 +114,9 @@ def _load(option: Option) -> tuple[int, int]:
     return option.in_flight, option.queue_depth
 
 
-def _preference(route: Route, option: Option) -> tuple[bool, int, int, int]:
-    return option.version != route.version, -option.version, option.in_flight, option.queue_depth
-
-
 def _check_served(route: Route, pinned: int) -> None:
     served = {route.version, *(version for _, version, _ in route.replicas)}
+    served.update(version for version, _ in route.weights)
     if pinned not in served:
         numbers = ", ".join(str(version) for version in sorted(served))
         raise NotFound(
@@ -84,6 +127,8 @@ def _check_served(route: Route, pinned: int) -> None:
 
 
 def _check_expected(route: Route) -> None:
+    if route.wakes:
+        return
     if route.state is DeploymentState.FAILED:
         reason = (route.failure or {}).get("message") or "its replicas fail to start"
     elif route.state is DeploymentState.STOPPED:

@@ -7,29 +7,30 @@ be tried in a test. The law: each submitted request is settled exactly once, unl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Protocol
+
+import msgspec
 
 from modelry.core.errors import ModelCrashed, ModelryError, NotFound
 from modelry.core.frames import Op, Stats
+from modelry.core.manifests import ModelManifest
 from modelry.core.records import Route
-from modelry.server.gateway.choice import Option, choose
+from modelry.server.gateway.choice import Draws, Option, choose
 
 RouteKey = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A replica's answer to one request."""
 
     payload: memoryview
     stats: Stats
     model: str
     version: int
-    #: The `model.json` of the version that answered.
-    manifest: Mapping[str, Any]
+    #: Of the version that answered.
+    manifest: ModelManifest
 
 
 class Pending:
@@ -38,6 +39,7 @@ class Pending:
     __slots__ = (
         "alone",
         "deadline_at",
+        "drawn",
         "id",
         "is_settled",
         "is_started",
@@ -70,6 +72,8 @@ class Pending:
         self.deadline_at = deadline_at
         self.trace = trace
         self.id = 0
+        #: The version it goes to by the weights of a canary; it stays with it when it must go elsewhere.
+        self.drawn: int | None = None
         #: The replica that has it, None while it waits.
         self.replica: ReplicaLink | None = None
         #: Set for the second try: it runs in a batch of its own.
@@ -77,6 +81,14 @@ class Pending:
         #: The replica said that this request, alone, is what it works on.
         self.is_started = False
         self.is_settled = False
+
+    def moved(self, version: int | None) -> None:
+        """It is given to a replica of this version, or (None) waits for one."""
+
+    def settle(self, answer: Reply | ModelryError) -> None:
+        """The end of its way; called once by the dispatch, and not at all where it was abandoned without an error."""
+        self.is_settled = True
+        self.on_settled(answer)
 
 
 class ReplicaLink(Option, Protocol):
@@ -100,13 +112,22 @@ class ReplicaLink(Option, Protocol):
 
 
 class Dispatch:
-    """Owner of all requests under way in one web process."""
+    """Owner of all requests under way in one web process.
 
-    def __init__(self) -> None:
+    `on_wake` hears of a deployment whose replicas sleep each time a request must wait for one. `shares`: how many
+    processes share a deployment's `max_in_flight`; each keeps to its part, so that together they never give more.
+    """
+
+    def __init__(
+        self, on_wake: Callable[[str], None] = lambda deployment_id: None, *, shares: int = 1
+    ) -> None:
         self.routes: Mapping[RouteKey, Route] = {}
+        self._on_wake = on_wake
+        self._shares = shares
         self._links: dict[str, list[ReplicaLink]] = {}
         self._waiting: dict[RouteKey, dict[int, Pending]] = {}
         self._ids = count(1)
+        self._draws = Draws()
 
     def __repr__(self) -> str:
         waiting = sum(len(requests) for requests in self._waiting.values())
@@ -127,7 +148,14 @@ class Dispatch:
         if error is None:
             request.is_settled = True
         else:
-            self._settle(request, error)
+            request.settle(error)
+
+    def wake_again(self) -> None:
+        """Asks once more for the replicas that requests wait for: the first word may have been lost."""
+        for key in self._waiting:
+            route = self.routes.get(key)
+            if route is not None and route.wakes:
+                self._on_wake(route.deployment_id)
 
     def route(self, routes: Mapping[RouteKey, Route]) -> None:
         """New routes: what waits is looked at again."""
@@ -152,7 +180,7 @@ class Dispatch:
         request = link.requests.get(request_id)
         if request is not None:
             self._detach(request)
-            self._settle(request, answer)
+            request.settle(answer)
 
     def lost(self, link: ReplicaLink) -> None:
         """The link broke. Its requests go elsewhere, alone; one that was alone already is to blame."""
@@ -166,10 +194,12 @@ class Dispatch:
         for request in orphans:
             request.replica = None
             if request.alone and request.is_started:
-                self._settle(request, ModelCrashed(name=request.key[1]))
+                request.settle(ModelCrashed(name=request.key[1]))
             else:
                 request.alone, request.is_started = True, False
                 self._place(request)
+        if orphans:
+            self._retry_waiting()
 
     def settle_all(self, error: ModelryError) -> None:
         """The end: every request that is still here gets this error."""
@@ -186,39 +216,65 @@ class Dispatch:
             route = self.routes.get(request.key)
             if route is None:
                 raise NotFound(noun="deployment", name=request.key[1])
-            link = choose(route, request.pinned, self._links.get(route.deployment_id, ()))
+            if route.weights and request.drawn is None and request.pinned is None:
+                request.drawn = self._draws.draw(route)
+            links = self._links.get(route.deployment_id, ())
+            link = choose(route, request.pinned, links, request.drawn)
         except ModelryError as error:
-            self._settle(request, error)
+            request.settle(error)
             return
-        if link is None:
+        if link is None or self._is_full(route, links):
             self._waiting.setdefault(request.key, {})[request.id] = request
+            request.moved(None)
+            if route.wakes:
+                self._on_wake(route.deployment_id)
             return
         request.replica = link
         link.requests[request.id] = request
+        request.moved(link.version)
         link.send(request)
 
     def _detach(self, request: Pending, *, cancel: bool = False) -> None:
         """Takes the request from wherever it is."""
         link, request.replica = request.replica, None
         if link is None:
-            waiting = self._waiting.get(request.key, {})
-            waiting.pop(request.id, None)
-            if not waiting:
-                self._waiting.pop(request.key, None)
+            self._forget(request)
             return
         link.requests.pop(request.id, None)
         if cancel:
             link.cancel(request.id)
         if not link.requests:
             link.idle()
+        if request.key in self._waiting:
+            self._let_in(request.key)
+
+    def _is_full(self, route: Route, links: Sequence[ReplicaLink]) -> bool:
+        """Whether the replicas have as many requests as the deployment allows."""
+        if route.max_in_flight is None:
+            return False
+        return sum(link.in_flight for link in links) >= max(1, route.max_in_flight // self._shares)
+
+    def _let_in(self, key: RouteKey) -> None:
+        """A request has left a replica: the oldest that wait because there were too many."""
+        route = self.routes.get(key)
+        if route is None or route.max_in_flight is None:
+            return
+        for request in list(self._waiting[key].values()):
+            if self._is_full(route, self._links.get(route.deployment_id, ())):
+                return
+            if request.replica is None and not request.is_settled:
+                self._forget(request)
+                self._place(request)
+
+    def _forget(self, request: Pending) -> None:
+        """It waits no more."""
+        waiting = self._waiting.get(request.key, {})
+        waiting.pop(request.id, None)
+        if not waiting:
+            self._waiting.pop(request.key, None)
 
     def _retry_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for requests in waiting.values():
             for request in requests.values():
                 self._place(request)
-
-    @staticmethod
-    def _settle(request: Pending, answer: Reply | ModelryError) -> None:
-        request.is_settled = True
-        request.on_settled(answer)

@@ -23,6 +23,7 @@ from modelry.core.frames import (
     credit_frame,
     split_stats,
 )
+from modelry.core.manifests import ModelManifest
 from modelry.core.records import Route
 from modelry.server.gateway.dispatch import Dispatch, Pending, Reply
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: A replica that has answered no ping for so long gets no new requests.
 SILENCE_LIMIT_S = 5.0
+#: After so many turns without an answer it is given up, and what it was given goes elsewhere.
+SILENT_TURNS = 10
 
 _error_decoder = msgspec.msgpack.Decoder(dict[str, Any])
 
@@ -37,7 +40,14 @@ _error_decoder = msgspec.msgpack.Decoder(dict[str, Any])
 class Link(asyncio.Protocol):
     """A replica, connected. Usable from its first word on."""
 
-    def __init__(self, dispatch: Dispatch, route: Route, replica_id: str, version: int) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        route: Route,
+        replica_id: str,
+        version: int,
+        manifest: ModelManifest,
+    ) -> None:
         self.replica_id = replica_id
         self.requests: dict[int, Pending] = {}
         #: Done when the connection has ended.
@@ -46,13 +56,14 @@ class Link(asyncio.Protocol):
         self._deployment_id = route.deployment_id
         self._model = route.model
         self._version = version
-        self._manifest = route.manifests.get(version, {})
+        self._manifest = manifest
         self._queue_depth = 0
         self._is_open = False
         self._is_draining = False
         self._is_retired = False
         self._is_paused = False
         self._pinged_at: float | None = None
+        self._silent_turns = 0
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._assembler = Assembler()
@@ -88,6 +99,11 @@ class Link(asyncio.Protocol):
             and (self._pinged_at is None or time.monotonic() - self._pinged_at < SILENCE_LIMIT_S)
         )
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether an answer to a ping is on its way."""
+        return self._pinged_at is not None
+
     # What the dispatch asks for.
 
     def send(self, request: Pending) -> None:
@@ -117,10 +133,19 @@ class Link(asyncio.Protocol):
     # What the gateway asks for.
 
     def ping(self) -> None:
-        """Asks for a sign of life; one question at a time."""
+        """Asks for a sign of life, one question at a time; once a turn, about every second.
+
+        Who stays silent is given up: turns count, not seconds, so that after a pause of this process nobody is called
+        silent before he could speak.
+        """
         if self._is_open and self._pinged_at is None:
-            self._pinged_at = time.monotonic()
+            self._pinged_at, self._silent_turns = time.monotonic(), 0
             self._put(Frame(Kind.PING, 0))
+        elif self._is_open:
+            self._silent_turns += 1
+            if self._silent_turns >= SILENT_TURNS and self._transport is not None:
+                log.warning("replica given up id=%s: it answers nothing", self.replica_id)
+                self._transport.abort()
 
     def retire(self) -> None:
         """Gives it no new requests and closes the connection after the last answer."""
@@ -223,4 +248,4 @@ class Link(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         while self._outbox.can_write and not self._is_paused:
-            self._transport.write(b"".join(self._outbox.take()))
+            self._outbox.write(self._transport)

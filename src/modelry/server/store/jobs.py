@@ -33,6 +33,8 @@ from modelry.server.store.tables import (
     datasets,
     job_inputs,
     jobs,
+    model_versions,
+    models,
     projects,
     uploads,
 )
@@ -80,7 +82,7 @@ def create(
     memory_limit_bytes: int | None,
     time_limit_s: float | None,
 ) -> Job:
-    """A queued job. Its inputs (role → data set version or upload) cannot be deleted until it is finished."""
+    """A queued job. Its inputs (role → version or upload) cannot be deleted until it is finished."""
     project_id = project_rows.id_of(tx, project)
     for source_id in inputs.values():
         _hold_input(tx, project_id, source_id)
@@ -122,7 +124,16 @@ def _hold_input(tx: Transaction, project_id: str, source_id: str) -> None:
     upload = sa.select(uploads.c.id).where(
         uploads.c.id == source_id, uploads.c.project_id == project_id
     )
-    found = tx.held(version, dataset_versions).all() or tx.held(upload, uploads).all()
+    model = (
+        sa.select(model_versions.c.id)
+        .join(models, models.c.id == model_versions.c.model_id)
+        .where(model_versions.c.id == source_id, models.c.project_id == project_id)
+    )
+    found = (
+        tx.held(version, dataset_versions).all()
+        or tx.held(upload, uploads).all()
+        or tx.held(model, model_versions).all()
+    )
     if not found:
         raise NotFound(noun="input", name=source_id)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from modelry.core.errors import AlreadyExists, NotFound
-from modelry.core.records import Key, KeyRow
+from modelry.core.records import Key, KeyLimits, KeyRow
 from modelry.server.store import projects as project_rows
 from modelry.server.store.tables import keys, projects
 from modelry.server.store.transaction import Transaction
+
+NO_LIMITS = KeyLimits()
 
 _SELECT = sa.select(keys, projects.c.name.label("project")).outerjoin(
     projects, projects.c.id == keys.c.project_id
@@ -28,6 +31,7 @@ def create(
     scopes: Sequence[str],
     secret_hmac: bytes,
     expires_at: float | None = None,
+    limits: KeyLimits = NO_LIMITS,
 ) -> Key:
     """A key of one project, or an instance key (project None). `expires_at` by the database's clock."""
     values = {
@@ -38,6 +42,7 @@ def create(
         "secret_hmac": secret_hmac,
         "created_at": tx.now(),
         "expires_at": expires_at,
+        "limits": _to_row(limits),
     }
     if not tx.insert_new(keys, values):
         raise AlreadyExists(noun="key", name=id)
@@ -91,6 +96,14 @@ def expire(tx: Transaction, key_id: str, expires_at: float) -> None:
     tx.change_routes()
 
 
+def limit(tx: Transaction, key_id: str, limits: KeyLimits) -> None:
+    """Sets what a key may use. Raises `NotFound`."""
+    values = {"limits": _to_row(limits)}
+    if tx.change(sa.update(keys).where(keys.c.id == key_id).values(**values)) != 1:
+        raise NotFound(noun="key", name=key_id)
+    tx.change_routes()
+
+
 def delete(tx: Transaction, key_id: str) -> None:
     """Forgets a key. Raises `NotFound`."""
     if tx.change(sa.delete(keys).where(keys.c.id == key_id)) != 1:
@@ -107,4 +120,11 @@ def _record(row: sa.Row[*tuple[Any, ...]]) -> Key:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        limits=KeyLimits(**row.limits) if row.limits else NO_LIMITS,
     )
+
+
+def _to_row(limits: KeyLimits) -> dict[str, Any] | None:
+    """What differs from no limits."""
+    none = asdict(NO_LIMITS)
+    return {name: value for name, value in asdict(limits).items() if value != none[name]} or None

@@ -73,7 +73,8 @@ def delete(tx: Transaction, project: str, name: str) -> None:
     line_id = lines.lock(tx, models, _NOUN, project, name)
     held = sa.select(_versions.id).where(_versions.model_id == line_id).with_for_update()
     version_ids = tx.execute(held).scalars().all()
-    users = _deployed(tx, version_ids) + jobs.makers(tx, _NOUN, project, name)
+    users = _deployed(tx, version_ids) + jobs.readers(tx, version_ids)
+    users += jobs.makers(tx, _NOUN, project, name)
     refuse_if_used(_NOUN, name, users)
     tx.change(sa.delete(models).where(models.c.id == line_id))
 
@@ -154,14 +155,29 @@ def list_versions(tx: Transaction, project: str, name: str) -> builtins.list[Mod
     return _version_records(tx, statement.order_by(_versions.version.desc()))
 
 
+def list_sources(tx: Transaction, project: str) -> builtins.list[tuple[str, int, dict[str, Any]]]:
+    """Name, version and the manifest's source of every version that came from a hub, oldest first."""
+    statement = (
+        sa.select(models.c.name, _versions.version, _versions.manifest)
+        .join(models, models.c.id == _versions.model_id)
+        .where(
+            models.c.project_id == project_rows.id_of(tx, project),
+            sa.type_coerce(_versions.manifest, sa.Text).contains('"repository":'),
+        )
+        .order_by(_versions.created_at, _versions.version)
+    )
+    found = [(row.name, row.version, row.manifest.get("source")) for row in tx.execute(statement)]
+    return [(name, version, source) for name, version, source in found if source]
+
+
 def delete_version(tx: Transaction, project: str, name: str, version: int) -> None:
-    """Raises `InUse` while deployments or aliases point at it."""
+    """Raises `InUse` while deployments or aliases point at it, or an unfinished job reads it."""
     lines.lock(tx, models, _NOUN, project, name)
     found = get_version(tx, project, name, version)
     mine = _versions.id == found.id
     tx.execute(sa.select(_versions.id).where(mine).with_for_update())
     aliases = sa.select(_aliases.alias).where(_aliases.version_id == found.id)
-    users = _deployed(tx, [found.id])
+    users = _deployed(tx, [found.id]) + jobs.readers(tx, [found.id])
     users += [f"alias '{alias}'" for alias in sorted(tx.execute(aliases).scalars())]
     refuse_if_used("model version", f"{name}:{version}", users)
     tx.change(sa.delete(model_versions).where(mine))
@@ -180,6 +196,7 @@ def set_alias(tx: Transaction, project: str, name: str, alias: str, version: int
     target = get_version(tx, project, name, version)
     row = {"model_id": line_id, "alias": alias, "version_id": target.id}
     tx.upsert_all(model_aliases, [row])
+    _tell_routes(tx, line_id)
 
 
 def delete_alias(tx: Transaction, project: str, name: str, alias: str) -> None:
@@ -188,6 +205,15 @@ def delete_alias(tx: Transaction, project: str, name: str, alias: str) -> None:
     named = sa.and_(_aliases.model_id == line_id, _aliases.alias == normal(alias))
     if tx.change(sa.delete(model_aliases).where(named)) != 1:
         raise NotFound(noun="alias", name=f"{name}@{alias}")
+    _tell_routes(tx, line_id)
+
+
+def _tell_routes(tx: Transaction, line_id: str) -> None:
+    """Requests may name a version by alias, so the routes of the model's deployments change with them."""
+    mine = sa.select(_versions.id).where(_versions.model_id == line_id)
+    deployed = sa.select(deployments.c.id).where(deployments.c.model_version_id.in_(mine))
+    if found := tx.execute(deployed).scalars().all():
+        tx.change_routes(*found)
 
 
 def _deployed(tx: Transaction, version_ids: Sequence[str]) -> builtins.list[str]:
@@ -199,6 +225,7 @@ def _deployed(tx: Transaction, version_ids: Sequence[str]) -> builtins.list[str]
     statement = sa.select(deployments.c.name).where(
         sa.or_(
             deployments.c.model_version_id.in_(version_ids),
+            deployments.c.canary_version_id.in_(version_ids),
             deployments.c.id.in_(serving),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from modelry.core.errors import NotFound
 from modelry.core.ids import new_id
 from modelry.core.records import Replica
 from modelry.core.states import ReplicaState, move
+from modelry.server.store.naming import in_parts
 from modelry.server.store.tables import deployments, model_versions, replicas
 from modelry.server.store.transaction import Transaction
 
@@ -22,8 +24,18 @@ _SELECT = sa.select(replicas, model_versions.c.version.label("version")).join(
 )
 
 
-def create_replica(tx: Transaction, deployment_id: str, model_version_id: str) -> Replica:
-    """A replica that is to start; its worker has its id. Raises `NotFound`."""
+def create_replica(
+    tx: Transaction,
+    deployment_id: str,
+    model_version_id: str,
+    *,
+    max_batch: int | None = None,
+    threads: int | None = None,
+) -> Replica:
+    """A replica that is to start; its worker has its id. Raises `NotFound`.
+
+    It is served in the way the deployment wishes now, unless another way is named.
+    """
     mine = sa.select(deployments.c.max_batch, deployments.c.threads)
     wished = tx.held(mine.where(deployments.c.id == deployment_id), deployments).one_or_none()
     if wished is None:
@@ -36,8 +48,8 @@ def create_replica(tx: Transaction, deployment_id: str, model_version_id: str) -
             "id": replica_id,
             "deployment_id": deployment_id,
             "model_version_id": model_version_id,
-            "max_batch": wished.max_batch,
-            "threads": wished.threads,
+            "max_batch": wished.max_batch if max_batch is None else max_batch,
+            "threads": wished.threads if threads is None else threads,
             "worker_id": replica_id,
             "state": ReplicaState.STARTING.value,
             "created_at": tx.now(),
@@ -71,6 +83,16 @@ def list_replicas(tx: Transaction, deployment_id: str) -> list[Replica]:
     return [_record(row) for row in tx.execute(mine.order_by(replicas.c.number.desc()))]
 
 
+def list_of(tx: Transaction, deployment_ids: Collection[str]) -> dict[str, list[Replica]]:
+    """Deployment → its replicas as `list_replicas` has them; for many deployments in one read."""
+    found: dict[str, list[Replica]] = {one: [] for one in deployment_ids}
+    for some in in_parts(deployment_ids):
+        mine = _SELECT.where(replicas.c.deployment_id.in_(some))
+        for row in tx.execute(mine.order_by(replicas.c.number.desc())):
+            found[row.deployment_id].append(_record(row))
+    return found
+
+
 def set_replica_state(
     tx: Transaction,
     replica_id: str,
@@ -81,11 +103,11 @@ def set_replica_state(
 ) -> None:
     """One move of the table, else `IllegalMove`; the gateways hear of it."""
     mine = replicas.c.id == replica_id
-    statement = sa.select(replicas.c.state).where(mine).with_for_update()
-    before = tx.execute(statement).scalar_one_or_none()
+    statement = sa.select(replicas.c.state, replicas.c.deployment_id).where(mine)
+    before = tx.execute(statement.with_for_update()).one_or_none()
     if before is None:
         raise NotFound(noun="replica", name=replica_id)
-    move(ReplicaState(before), target)
+    move(ReplicaState(before.state), target)
     values: dict[str, Any] = {"state": target.value}
     if address is not None:
         values["address"] = address
@@ -96,7 +118,7 @@ def set_replica_state(
     if target.is_final:
         values["ended_at"] = tx.now()
     tx.change(sa.update(replicas).where(mine).values(**values))
-    tx.change_routes()
+    tx.change_routes(before.deployment_id)
 
 
 def _record(row: sa.Row[*tuple[Any, ...]]) -> Replica:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypedColumns,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -83,6 +84,8 @@ class KeyColumns(TypedColumns):
     created_at: Named[float]
     expires_at: Named[float | None]
     revoked_at: Named[float | None]
+    #: The fields of `KeyLimits` that are set; null for none.
+    limits: Named[dict[str, Any] | None] = Column(Json)
 
 
 class UploadColumns(TypedColumns):
@@ -227,6 +230,18 @@ class DeploymentColumns(TypedColumns):
     created_at: Named[float]
     updated_at: Named[float]
     failure: Named[dict[str, Any] | None] = Column(Json)
+    min_replicas: Named[int]
+    max_replicas: Named[int]
+    idle_s: Named[float | None]
+    max_in_flight: Named[int | None]
+    max_queue: Named[int | None]
+    deadline_s: Named[float | None]
+    canary_version_id: Named[str | None] = Column(ForeignKey("model_versions.id"), index=True)
+    canary_percent: Named[float | None]
+    #: A number, not a row: the version may be deleted meanwhile.
+    previous_version: Named[int | None]
+    #: The routes number of the last change that gateways have to hear of.
+    changed: Named[int] = Column(BigInteger, index=True)
 
 
 class ReplicaColumns(TypedColumns):
@@ -246,6 +261,33 @@ class ReplicaColumns(TypedColumns):
     ready_at: Named[float | None]
     ended_at: Named[float | None]
     failure: Named[dict[str, Any] | None] = Column(Json)
+
+
+class UsageColumns(TypedColumns):
+    """What a key used of a version in an hour. It outlives key, deployment and project."""
+
+    #: Empty where the project was gone before its last use came in.
+    project_id: Named[str] = Column(primary_key=True)
+    key_id: Named[str] = Column(primary_key=True)
+    deployment_id: Named[str] = Column(primary_key=True)
+    version: Named[int] = Column(primary_key=True, autoincrement=False)
+    #: Hours since the epoch (UTC).
+    hour: Named[int] = Column(primary_key=True, autoincrement=False)
+    deployment: Named[str]
+    model: Named[str]
+    requests: Named[int] = Column(BigInteger)
+    errors: Named[int] = Column(BigInteger)
+    rows: Named[int] = Column(BigInteger)
+    bytes_in: Named[int] = Column(BigInteger)
+    bytes_out: Named[int] = Column(BigInteger)
+    compute_us: Named[int] = Column(BigInteger)
+
+
+class UsageJournalColumns(TypedColumns):
+    """How far a web process's journal has been read."""
+
+    name: Named[str] = Column(primary_key=True)
+    offset: Named[int] = Column(BigInteger)
 
 
 leases = Table("leases", metadata, LeaseColumns)
@@ -283,7 +325,25 @@ attempts = Table("attempts", metadata, AttemptColumns)
 checkpoints = Table("checkpoints", metadata, CheckpointColumns)
 metrics = Table("metrics", metadata, MetricColumns, sqlite_with_rowid=False)
 logs = Table("logs", metadata, LogColumns, sqlite_with_rowid=False)
+#: What the controller looks at although no replica of it lives: all but the stopped and the idle ones.
+UNSETTLED = text(
+    "NOT (replicas = 0 AND"
+    " (wish = 'stop' AND state = 'stopped' OR wish = 'run' AND state = 'idle'))"
+)
 deployments = Table(
-    "deployments", metadata, DeploymentColumns, UniqueConstraint("project_id", "name")
+    "deployments",
+    metadata,
+    DeploymentColumns,
+    UniqueConstraint("project_id", "name"),
+    Index("ix_deployments_unsettled", "id", sqlite_where=UNSETTLED, postgresql_where=UNSETTLED),
 )
 replicas = Table("replicas", metadata, ReplicaColumns, sqlite_autoincrement=True)
+usage = Table(
+    "usage",
+    metadata,
+    UsageColumns,
+    Index(None, "key_id", "hour"),
+    Index(None, "project_id", "hour"),
+    sqlite_with_rowid=False,
+)
+usage_journals = Table("usage_journals", metadata, UsageJournalColumns)

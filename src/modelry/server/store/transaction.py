@@ -21,13 +21,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from modelry.core.errors import InvalidRequest
 from modelry.server.store.database import Kind, Mode, clock
-from modelry.server.store.tables import counters
+from modelry.server.store.tables import counters, deployments
 
 #: The counter that grows with every change of routes or keys.
 ROUTES = "routes"
+#: The routes number of the last deployment that was removed.
+REMOVALS = "removals"
 
 Ts = TypeVarTuple("Ts")
 Values = Mapping[str, Any]
@@ -41,6 +44,8 @@ class Transaction:
         self._kind = kind
         self._mode = mode
         self._routes_changed = False
+        self._touched: set[str] = set()
+        self._removed = False
 
     def now(self) -> float:
         """The database's clock when this transaction first asked; one moment for all its rows."""
@@ -101,17 +106,55 @@ class Transaction:
             statement.on_conflict_do_update(index_elements=key, set_=rest), rows
         )
 
-    def change_routes(self) -> None:
-        """Asks for a new routes number. It is given once, last: a row that all wait for is held shortest."""
+    def add_all(self, table: Table, rows: Sequence[Values], sums: Sequence[str]) -> None:
+        """Many rows; where one with the primary key is there, these of its columns grow and the others are replaced."""
+        if not rows:
+            return
+        make = sqlite.insert if self._kind == "sqlite" else postgresql.insert
+        statement = make(table)
+        key = [column.name for column in table.primary_key]
+        rest = {
+            name: table.c[name] + statement.excluded[name]
+            if name in sums
+            else statement.excluded[name]
+            for name in rows[0]
+            if name not in key
+        }
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=key, set_=rest), rows
+        )
+
+    def change_routes(self, *deployment_ids: str, removed: bool = False) -> None:
+        """Asks for a new routes number, and that these deployments carry it as that of their last change.
+
+        It is given once, last: a row that all wait for is held shortest.
+        """
         self._routes_changed = True
+        self._touched.update(deployment_ids)
+        self._removed |= removed
 
     def flush(self) -> None:
         """Writes what was put off to the end."""
-        if self._routes_changed:
-            self._routes_changed = False
-            self.change(
-                update(counters).where(counters.c.name == ROUTES).values(value=counters.c.value + 1)
-            )
+        if not self._routes_changed:
+            return
+        mine = deployments.c.id.in_(sorted(self._touched))
+        if self._touched and self._kind == "postgresql":
+            # Deployments are locked before the counter, never after: two writers cannot wait for each other.
+            held = select(deployments.c.id).where(mine).order_by(deployments.c.id)
+            self.execute(held.with_for_update(key_share=True)).all()
+        number = self.execute(_counted(ROUTES, counters.c.value + 1)).scalar_one()
+        if self._touched:
+            self.change(update(deployments).where(mine).values(changed=number))
+        if self._removed:
+            self.execute(_counted(REMOVALS, number))
+        self._routes_changed, self._removed = False, False
+        self._touched.clear()
+
+
+def _counted(name: str, value: Any) -> ReturningUpdate[tuple[int]]:
+    """The counter's new value, written."""
+    mine = counters.c.name == name
+    return update(counters).where(mine).values(value=value).returning(counters.c.value)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -20,7 +21,7 @@ from modelry.core.home import Home
 from modelry.core.settings import Settings, load_settings
 from modelry.server.control.access import ensure_admin_key
 from modelry.server.store import Store
-from modelry.server.supervisor.door import check_address, listen
+from modelry.server.supervisor.door import check_address, listen, share
 from modelry.server.supervisor.service import Service
 
 #: How long the web processes of a service that was killed may take to leave the port.
@@ -51,12 +52,19 @@ def start(settings: Settings) -> None:
     _check_access(home)
     lock_fd, was_killed = own(home.service_lock, home.root)
     home.service.unlink(missing_ok=True)
-    with listen(settings.host, settings.port, _LEAVING_S if was_killed else 0.0) as door:
+    patience_s = _LEAVING_S if was_killed else 0.0
+    with ExitStack() as open_sockets:
+        door = open_sockets.enter_context(listen(settings.host, settings.port, patience_s))
+        grpc_doors = []
+        if settings.grpc:
+            grpc_doors = share(*settings.grpc_address, settings.web, patience_s)
+        for one in grpc_doors:
+            open_sockets.enter_context(one)
         store = Store(settings.database_address)
         store.migrate()
         ensure_admin_key(store, settings)
         store.close()
-        Service(settings, door, say).run()
+        Service(settings, door, grpc_doors, say).run()
     os.ftruncate(lock_fd, 0)
     os.close(lock_fd)
 

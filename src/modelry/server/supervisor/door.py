@@ -1,4 +1,4 @@
-"""The listening socket: bound once by the supervisor, so that connections wait while a web process is replaced."""
+"""The listening sockets: bound once by the supervisor, so that connections wait while a web process is replaced."""
 
 from __future__ import annotations
 
@@ -62,6 +62,34 @@ def listen(host: str, port: int, patience_s: float = 0.0) -> socket.socket:
         time.sleep(_PAUSE_S)
 
 
+def share(host: str, port: int, count: int, patience_s: float = 0.0) -> list[socket.socket]:
+    """So many sockets that listen on one port: the kernel deals new connections out between them.
+
+    Connections that gRPC's clients keep for hours are then spread evenly, and wait where a process is replaced. Raises
+    `PortTaken`, also where another service of this user listens there in the same way.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _share(host, port, count)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                reason = error.strerror or str(error)
+                raise InvalidSetting(
+                    name="MODELRY_GRPC_PORT", value=f"{host}:{port}", reason=reason.lower()
+                ) from error
+            if time.monotonic() >= deadline:
+                remedy = "Choose another with MODELRY_GRPC_PORT, or do without: MODELRY_GRPC=false."
+                raise PortTaken(host=host, port=port, remedy=remedy) from error
+        time.sleep(_PAUSE_S)
+
+
+def grpc_target(host: str, port: int) -> str:
+    """The address as programs on this machine give it to gRPC."""
+    address = _EVERYWHERE.get(host, host)
+    return f"{f'[{address}]' if ':' in address else address}:{port}"
+
+
 def local_url(settings: Settings, port: int) -> str:
     """The address for programs on this machine."""
     host = _EVERYWHERE.get(settings.host, settings.host)
@@ -90,16 +118,33 @@ def answers(settings: Settings, port: int, timeout_s: float) -> bool:
         connection.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     door = socket.socket(family, kind, protocol)
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         door.bind(address)
         door.listen(_BACKLOG)
     except BaseException:
         door.close()
         raise
     return door
+
+
+def _share(host: str, port: int, count: int) -> list[socket.socket]:
+    # Asked for alone, the port is refused where anybody listens there; asked for shared, only where a stranger does.
+    _listen(host, port).close()
+    doors: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            doors.append(_listen(host, port, shared=True))
+            port = doors[0].getsockname()[1]
+    except BaseException:
+        for door in doors:
+            door.close()
+        raise
+    return doors

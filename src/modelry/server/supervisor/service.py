@@ -23,7 +23,7 @@ from modelry.core.errors import ModelryError
 from modelry.core.settings import Settings
 from modelry.server.compute.local import LocalCompute
 from modelry.server.supervisor.child import Child, rotate
-from modelry.server.supervisor.door import answers, local_url
+from modelry.server.supervisor.door import answers, grpc_target, local_url
 
 #: How long jobs may take to write a checkpoint at the end, and after a second Ctrl-C.
 GRACE_S = 30.0
@@ -45,10 +45,20 @@ _SLOW_S = 30.0
 class Service:
     """All processes of one home; `run` returns when they have ended."""
 
-    def __init__(self, settings: Settings, door: socket.socket, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        door: socket.socket,
+        grpc_doors: Sequence[socket.socket],
+        say: Callable[[str], None],
+    ) -> None:
         self._settings = settings
         self._home = settings.places
         self._port: int = door.getsockname()[1]
+        #: What programs on this machine are told; None where gRPC is turned off.
+        self._grpc_target: str | None = None
+        if grpc_doors:
+            self._grpc_target = grpc_target(settings.host, grpc_doors[0].getsockname()[1])
         self._say = say
         self._began = time.monotonic()
         self._is_announced = False
@@ -66,7 +76,10 @@ class Service:
         self._controller = self._child(
             "controller", "modelry.server.control.controller", environment
         )
-        self._web = [self._web_child(index, door, environment) for index in range(settings.web)]
+        self._web = [
+            self._web_child(index, door, grpc_doors[index : index + 1], environment)
+            for index in range(settings.web)
+        ]
 
     @property
     def children(self) -> list[Child]:
@@ -101,14 +114,18 @@ class Service:
             return
         self._is_announced = True
         url = local_url(self._settings, self._port)
-        facts = {
+        facts: dict[str, object] = {
             "url": url,
             "pid": os.getpid(),
             "started_at": time.time(),
             "version": __version__,
         }
+        if self._grpc_target:
+            facts["grpc_url"] = self._grpc_target
         write_durably(self._home.service, json.dumps(facts).encode())
         self._say(f"Modelry {__version__} answers at {url}")
+        if self._grpc_target:
+            self._say(f"gRPC (Open Inference Protocol) at {self._grpc_target}")
         self._say(f"The admin key lies in {self._home.admin_key}")
         self._say("Ctrl-C ends it; running jobs keep a checkpoint and go on at the next start.")
 
@@ -211,14 +228,20 @@ class Service:
         log = self._home.logs / f"{name}.log"
         return Child(name, command, environment, log, tuple(keep_fds))
 
-    def _web_child(self, index: int, door: socket.socket, environment: dict[str, str]) -> Child:
+    def _web_child(
+        self,
+        index: int,
+        door: socket.socket,
+        grpc_doors: Sequence[socket.socket],
+        environment: dict[str, str],
+    ) -> Child:
+        words = ["--fd", str(door.fileno()), "--index", str(index)]
+        for one in grpc_doors:
+            words += ["--grpc-fd", str(one.fileno())]
         return self._child(
             f"web-{index}",
             "modelry.server.api.serve",
             environment,
-            "--fd",
-            str(door.fileno()),
-            "--index",
-            str(index),
-            keep_fds=[door.fileno()],
+            *words,
+            keep_fds=[door.fileno(), *(one.fileno() for one in grpc_doors)],
         )

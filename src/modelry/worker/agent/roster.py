@@ -39,6 +39,8 @@ from modelry.worker.folder import WorkerFolder
 _TRASH = ".trash-"
 #: Between two looks more time than this has passed only if the agent did not run.
 _LONGEST_LOOK_S = 2.0
+#: Between two looks at the memory of replicas that have no limit.
+_CALM_COUNT_S = 10.0
 #: What a worker gets that an earlier agent asked to stop; when it did so is not known.
 _ADOPTED_GRACE_S = 30.0
 #: Looks at processes that were killed and have not gone yet, and the pause between two.
@@ -62,6 +64,7 @@ class Roster:
         self._clock = clock
         self._epoch = EpochGuard(home.run / "epoch")
         self._listened_at = clock()
+        self._counted_at = -_CALM_COUNT_S
         self.workers: dict[str, Worker] = {}
         #: Set by the order to shut down: nothing starts any more, and the agent ends with the last worker.
         self.is_closing = False
@@ -128,7 +131,7 @@ class Roster:
         if look:
             self._listen(now)
         living = self.living
-        census = take_census() if look and living else None
+        census = take_census() if look and self._must_count(living, now) else None
         for worker in living:
             worker.come_to_know(now)
             over = worker.out_of_time(now)
@@ -138,6 +141,14 @@ class Roster:
                 worker.verdict = over
             if worker.verdict is not None or _is_over(worker.kill_at, now):
                 worker.kill(census or take_census())
+
+    def _must_count(self, living: list[Worker], now: float) -> bool:
+        """Looking at all processes of the machine costs: for replicas without a limit it is done now and then."""
+        is_due = now - self._counted_at >= _CALM_COUNT_S
+        if not living or not (is_due or any(worker.is_watched for worker in living)):
+            return False
+        self._counted_at = now
+        return True
 
     def _listen(self, now: float) -> None:
         """Count silence, but only time in which the agent itself was awake: after a pause of everything at once (a
@@ -152,8 +163,13 @@ class Roster:
 
         Raises the first `OSError` (a full disk, most likely) after all were tried; it is to be called again then.
         """
-        self._reap()
-        ended = [worker for worker in self.living if worker.is_gone]
+        has_strays = self._reap()
+        # Hundreds of children need no system call each: who has not been reaped lives.
+        ended = [
+            worker
+            for worker in self.living
+            if (has_strays or not worker.is_surely_alive) and worker.is_gone
+        ]
         if not ended:
             return
         self._end_families(ended)
@@ -190,7 +206,7 @@ class Roster:
                 self._starter.start(spec, folder, lock_fd)
             finally:
                 os.close(lock_fd)
-        worker = Worker(folder=folder, spec=spec)
+        worker = Worker(folder=folder, spec=spec, is_own=lock_fd is not None)
         worker.come_to_know(self._clock())
         self.workers[spec.worker_id] = worker
 
@@ -232,18 +248,25 @@ class Roster:
         for worker in self.living:
             worker.ask_to_stop(StopReason.SHUTDOWN, grace_s, self._clock())
 
-    def _reap(self) -> None:
-        """Take the exit status of children that have ended: workers, and orphans that workers left behind."""
-        by_pid = {worker.birth.pid: worker for worker in self.living if worker.birth}
+    def _reap(self) -> bool:
+        """Take the exit status of children that have ended; whether there were others than workers.
+
+        Those are orphans that workers left behind, or a worker that ended before it said who it is.
+        """
+        has_strays = False
+        by_pid: dict[int, Worker] = {}
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return has_strays
             if pid == 0:
-                return
+                return has_strays
+            by_pid = by_pid or {w.birth.pid: w for w in self.living if w.birth}
             if pid in by_pid:
                 by_pid[pid].exit_status = status
+            else:
+                has_strays = True
 
     def _end_families(self, ended: list[Worker]) -> None:
         """Kill what ended workers left behind, until nothing is left."""

@@ -17,6 +17,9 @@ from modelry.worker.orphans import PATIENCE_S
 _RUNNER = "modelry.worker.runner"
 #: Imported before the first fork, so that every replica shares them.
 _WARM = ("numpy", "onnxruntime")
+#: Runtimes whose replicas may be forked; "" is what an older controller says. Others (torch, OpenVINO, plug-ins) start
+#: threads and pools of their own, and get a fresh process.
+FORKED_RUNTIMES = frozenset({"", "onnxruntime"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Starter:
     def _body(self, spec: WorkerSpec, folder: WorkerFolder) -> Body:
         if isinstance(spec, JobSpec):
             return executing(_RUNNER, spec, folder, self.home_root, str(self.patience_s))
-        if self.method == "fork":
+        if self.method == "fork" and spec.runtime in FORKED_RUNTIMES:
             return calling(self.replica, folder, self.home_root)
         return executing(self.replica.partition(":")[0], spec, folder, self.home_root)
 

@@ -42,6 +42,8 @@ class Worker:
     verdict: ModelryError | None = None
     #: As `os.waitpid` tells it; None for workers of an earlier agent.
     exit_status: int | None = None
+    #: A child of this agent: its end is told by `os.waitpid` and need not be looked for.
+    is_own: bool = False
     rss_bytes: int = 0
     #: Processes that were seen as its own.
     members: set[Mark] = field(default_factory=set)
@@ -63,6 +65,16 @@ class Worker:
             # Asked after the descriptor exists, which from then on means this process and no later one.
             if not self._is_itself:
                 self.let_go()
+
+    @property
+    def is_surely_alive(self) -> bool:
+        """Whether that is known without asking the system; False means only that it has to be asked."""
+        return self.is_own and self.birth is not None and self.exit_status is None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its processes and their memory have to be looked at all the time, and not now and then."""
+        return isinstance(self.spec, JobSpec) or self.spec.limits.memory_bytes is not None
 
     @property
     def is_gone(self) -> bool:

@@ -30,10 +30,18 @@ def decode_image(data: bytes, *, height: int, width: int, channels: int) -> Arra
     Turned upright by its EXIF mark, laid on white where it is transparent, made grey for one channel, and scaled
     (without keeping its proportions) only where its size differs.
     """
-    picture = _as_mode(_open(data), "L" if channels == 1 else "RGB")
+    picture = open_image(data, channels)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8).reshape(height, width, channels)
+
+
+def open_image(data: bytes, channels: int) -> Image.Image:
+    """The picture in its own size with 1 (grey) or 3 (red, green, blue) channels; raises `InvalidMedia`.
+
+    Turned upright by its EXIF mark, laid on white where it is transparent.
+    """
+    return _as_mode(_open(data), "L" if channels == 1 else "RGB")
 
 
 def read_image(data: bytes) -> Array:

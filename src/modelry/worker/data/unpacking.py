@@ -63,8 +63,11 @@ class Unpacker:
         packed_bytes: int,
         tick: Callable[[], None] = lambda: None,
         max_bytes: int = MAX_UNPACKED_BYTES,
+        kind_of: Callable[[SourceFile], Kind] = sniff,
     ) -> None:
         self._folder = folder
+        #: Which files are archives, and what the others are.
+        self._kind_of = kind_of
         self._limit = min(max_bytes, max(FREE_BYTES, MAX_RATIO * packed_bytes))
         #: Called once per chunk; raises to end the work.
         self._tick = tick
@@ -89,7 +92,7 @@ class Unpacker:
         plain, kind = self._plain(member)
         if kind is Kind.ZIP and _is_npz(plain):
             for array in self._unzip(plain):
-                if sniff(array) is not Kind.NPY:
+                if self._kind_of(array) is not Kind.NPY:
                     raise InvalidData(file=array.name, reason="it is no numpy array")
                 yield array, Kind.NPY
             self._discard(plain)
@@ -100,14 +103,14 @@ class Unpacker:
 
     def _plain(self, file: SourceFile) -> tuple[SourceFile, Kind]:
         """The file without gzip's packing, and its kind."""
-        kind = sniff(file)
+        kind = self._kind_of(file)
         if kind is not Kind.GZIP:
             return file, kind
         with _telling_faults(file.name), gzip.open(file.place, "rb") as packed:
             place = self._write(packed, file.name)
         self._discard(file)
         plain = SourceFile(_without_gz(file.name), place)
-        kind = sniff(plain)
+        kind = self._kind_of(plain)
         if kind is Kind.GZIP:
             raise InvalidData(file=file.name, reason="it is an archive within an archive")
         return plain, kind
@@ -121,7 +124,7 @@ class Unpacker:
         with (
             _telling_faults(file.name),
             file.place.open("rb") as raw,
-            zipfile.ZipFile(_BoundedReads(raw, file.name, _MAX_ZIP_DIRECTORY)) as archive,
+            zipfile.ZipFile(BoundedReads(raw, file.name, _MAX_ZIP_DIRECTORY)) as archive,
         ):
             infos = [info for info in archive.infolist() if not info.is_dir()]
             self._count(len(infos), file.name)
@@ -142,7 +145,7 @@ class Unpacker:
             _telling_faults(file.name),
             file.place.open("rb") as raw,
             tarfile.open(
-                fileobj=_BoundedReads(raw, file.name, _MAX_TAR_HEADER), mode="r:"
+                fileobj=BoundedReads(raw, file.name, _MAX_TAR_HEADER), mode="r:"
             ) as archive,
         ):
             while (info := archive.next()) is not None:
@@ -197,7 +200,7 @@ class Unpacker:
             raise InvalidData(file=name, reason=f"it holds more than {MAX_FILES} files")
 
 
-class _BoundedReads(io.RawIOBase):
+class BoundedReads(io.RawIOBase):
     """A file that refuses to hand out huge pieces at once."""
 
     def __init__(self, raw: IO[bytes], name: str, limit: int) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from modelry.artifacts import Artifacts, ArtifactWriter
 from modelry.core.files import FileRef
@@ -17,13 +15,12 @@ from modelry.core.manifests import DatasetManifest, Split
 from modelry.core.results import MadeDataset
 from modelry.worker.data.examining import Examined, Selection, batch_rows
 from modelry.worker.data.picturing import Array
+from modelry.worker.data.shards import Sink, open_parquet
 
 #: Unpacked bytes of a shard, about.
 SHARD_BYTES = 64 << 20
 
 _PREVIEW_ROWS = 8
-#: zstd's quickest level: on MNIST half the time of the default for the same size.
-_COMPRESSION_LEVEL = 1
 
 #: Called with the rows written since the last call; raises to end the work.
 Wrote = Callable[[int], None]
@@ -78,31 +75,22 @@ def _write_shard(
     indices = selection.indices[chosen]
     labels = None if selection.labels is None else selection.labels[chosen]
     step = batch_rows(selection.part.content.row_bytes)
-    sink = _Sink(writer)
+    sink = Sink(writer)
     parquet: Any = None
     try:
         for start in range(0, len(indices), step):
             batch = slice(start, start + step)
             table = _table(selection, indices[batch], target, labels, batch)
             if parquet is None:
-                parquet = _parquet(sink, table.schema)
+                parquet = open_parquet(sink, table.schema)
             parquet.write_table(table, row_group_size=step)
             wrote(table.num_rows)
     except BaseException:
-        sink.is_abandoned = True  # closing writes a footer, into a writer that may be gone
+        sink.is_abandoned = True
         raise
     finally:
         if parquet is not None:
             parquet.close()
-
-
-def _parquet(sink: _Sink, schema: Any) -> Any:
-    return pq.ParquetWriter(
-        pa.PythonFile(sink, mode="w"),
-        schema,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
-    )
 
 
 def _table(
@@ -133,20 +121,3 @@ def _shown_rows(selection: Selection) -> list[int]:
     _, firsts = np.unique(selection.labels, return_index=True)
     others = np.setdiff1d(np.arange(min(len(selection.labels), 2 * _PREVIEW_ROWS)), firsts)
     return [int(row) for row in np.concatenate([firsts, others])[:_PREVIEW_ROWS]]
-
-
-class _Sink(io.RawIOBase):
-    """An artifact being written, as the kind of file pyarrow writes to."""
-
-    def __init__(self, writer: ArtifactWriter) -> None:
-        self._writer = writer
-        self.is_abandoned = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return len(data) if self.is_abandoned else self._writer.write(data)
-
-    def tell(self) -> int:
-        return self._writer.size_bytes

@@ -78,7 +78,11 @@ def write_manifest(manifest: ModelManifest, folder: Path) -> None:
 
 def load_recipe_model(folder: Path) -> Network:
     """The trained network of a package, ready to predict; raises `ModelUnloadable` where the files do not fit."""
-    manifest = read_model((folder / MANIFEST).read_bytes())
+    return load_network(folder, read_model((folder / MANIFEST).read_bytes()))
+
+
+def load_network(folder: Path, manifest: ModelManifest) -> Network:
+    """The same for a folder whose `model.json` is not written yet."""
     if manifest.recipe is None:
         raise ModelUnloadable(reason="it was not trained by a recipe")
     if _digests(folder) != manifest.files:

@@ -7,10 +7,11 @@ no torch, no pyarrow, no pandas.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 from pathlib import Path
+
+import uvloop
 
 from modelry.core.bell import Bell
 from modelry.core.errors import InternalError, ModelryError
@@ -34,7 +35,7 @@ def main(
     )
     place = WorkerFolder(folder)
     try:
-        asyncio.run(_serve(place, Home(home_root), lock_fd, orphan_patience_s))
+        uvloop.run(_serve(place, Home(home_root), lock_fd, orphan_patience_s))
     except Exception as error:
         log.exception("replica failed")
         place.write_outcome(_failed(error, place))

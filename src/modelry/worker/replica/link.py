@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
@@ -23,7 +23,6 @@ from modelry.core.frames import (
     Stats,
     credit_frame,
 )
-from modelry.core.tensors import encode_payload
 from modelry.worker.batching import Answer, Work
 
 log = logging.getLogger(__name__)
@@ -87,12 +86,8 @@ class GatewayLink(asyncio.Protocol):
         if isinstance(answer.outcome, ModelryError):
             self._refuse(work.request_id, answer.outcome, answer.stats)
             return
-        try:
-            payload = encode_payload(answer.outcome)
-        except ModelryError as error:
-            self._refuse(work.request_id, error, answer.stats)
-            return
-        self.put(Frame(Kind.DONE, work.request_id, answer.stats.encode() + payload))
+        self._outbox.put_answer(work.request_id, answer.stats, answer.outcome)
+        self._schedule_flush()
 
     def close(self) -> None:
         """Ends the connection after what is written."""
@@ -101,8 +96,8 @@ class GatewayLink(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio's without being its subclasses.
+        self._transport = cast(asyncio.Transport, transport)
         self._desk.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,11 +156,11 @@ class GatewayLink(asyncio.Protocol):
         now = time.monotonic()
         work = Work(
             message.body,
+            op=head.op,
             sender=self,
             request_id=head.request_id,
             deadline_at=now + head.deadline_ms / 1000 if head.deadline_ms else None,
             alone=bool(head.flags & ALONE),
-            received_at=now,
         )
         try:
             self._desk.submit(work)
@@ -196,5 +191,5 @@ class GatewayLink(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         while self._outbox.can_write and not self._is_paused:
-            self._transport.write(b"".join(self._outbox.take()))
+            self._outbox.write(self._transport)
         self._desk.look_for_end()

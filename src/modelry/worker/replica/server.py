@@ -23,7 +23,7 @@ from modelry.worker.replica.model import ServedModel
 log = logging.getLogger(__name__)
 
 #: Between two signs of life.
-SIGN_S = 2.0
+SIGN_S = 10.0
 #: A runtime call that takes longer is no sign of life.
 LONGEST_CALL_S = 30.0
 #: A draining replica waits so long for its gateways.
@@ -44,7 +44,7 @@ class ReplicaServer:
         self._socket = home.sockets / f"{spec.replica_id}.sock"
         self._batcher = Batcher(
             model.runtime,
-            model.prepare,
+            model.open,
             lambda answers: self._from_thread(self._answer, answers),
             on_alone=self._announce,
             max_batch=model.max_batch,
@@ -91,6 +91,8 @@ class ReplicaServer:
         link.put(Frame(Kind.STATS, 0, self.stats().encode()))
         if self._is_draining:
             link.put(Frame(Kind.DRAIN, 0))
+        # At once: a peer that sends nonsense is cut off, but hears first which protocol is spoken here.
+        link.flush()
 
     def left(self, link: GatewayLink) -> None:
         """A gateway has gone."""

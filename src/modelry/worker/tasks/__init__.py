@@ -2,5 +2,6 @@
 
 from modelry.worker.tasks.images import image_tensor
 from modelry.worker.tasks.inputs import prepare
+from modelry.worker.tasks.opening import example_text, open_task
 
-__all__ = ["image_tensor", "prepare"]
+__all__ = ["example_text", "image_tensor", "open_task", "prepare"]

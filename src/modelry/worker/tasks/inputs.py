@@ -6,7 +6,7 @@ import numpy as np
 
 from modelry.core.errors import InvalidInput, UnsupportedMedia
 from modelry.core.inputs import check_inputs, describe
-from modelry.core.manifests import ModelManifest
+from modelry.core.manifests import AudioInput, ImageInput, ModelManifest
 from modelry.core.tensors import Array, Media, Payload
 from modelry.worker.tasks.images import image_tensor
 
@@ -23,12 +23,25 @@ def prepare(payload: Payload, manifest: ModelManifest) -> dict[str, Array]:
 
 
 def _decode_media(media: tuple[Media, ...], manifest: ModelManifest) -> dict[str, Array]:
-    known = manifest.media
-    if known is None:
-        raise UnsupportedMedia(
-            content_type=media[0].content_type, expected=f"tensors: {describe(manifest.inputs)}"
-        )
+    match manifest.media:
+        case ImageInput() as known:
+            _check_kind(media, "image/", "an image")
+            rows = [image_tensor(medium.data, known) for medium in media]
+        case AudioInput() as known:
+            from modelry.worker.tasks.recordings import audio_tensor
+
+            _check_kind(media, "audio/", "a recording")
+            rows = [audio_tensor(medium.data, known) for medium in media]
+        case _:
+            raise UnsupportedMedia(
+                content_type=media[0].content_type, expected=f"tensors: {describe(manifest.inputs)}"
+            )
+    if len({row.shape for row in rows}) > 1:
+        raise InvalidInput(reason="the recordings differ in length", expected="one at a time")
+    return {known.input: np.stack(rows)}
+
+
+def _check_kind(media: tuple[Media, ...], kind: str, expected: str) -> None:
     for medium in media:
-        if not medium.content_type.startswith("image/"):
-            raise UnsupportedMedia(content_type=medium.content_type, expected="an image")
-    return {known.input: np.stack([image_tensor(medium.data, known) for medium in media])}
+        if not medium.content_type.startswith(kind):
+            raise UnsupportedMedia(content_type=medium.content_type, expected=expected)

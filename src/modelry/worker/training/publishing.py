@@ -1,4 +1,4 @@
-"""From a trained network to a model: convert, verify, evaluate, describe, put into the artifacts.
+"""From a trained network to a model: convert, verify, evaluate, choose the runtime, describe, put into the artifacts.
 
 Can be asked to stop between batches: the training's last checkpoint is kept already, so nothing is lost.
 """
@@ -18,7 +18,8 @@ from modelry.worker.context import JobContext
 from modelry.worker.models import package
 from modelry.worker.models.evaluate import Evaluation
 from modelry.worker.models.lineage import trace
-from modelry.worker.models.onnx_form import INPUT, write_onnx
+from modelry.worker.models.measuring import measure
+from modelry.worker.models.onnx_form import INPUT, OUTPUT, write_onnx
 from modelry.worker.models.runtimes.onnxruntime import load
 from modelry.worker.models.verify import BATCH_SIZES, Form, original, served, spread_rows, verify
 from modelry.worker.recipes.network import Network
@@ -59,18 +60,25 @@ def publish(
 def _measure(
     context: JobContext, manifest: ModelManifest, folder: Path, network: Network, test: Samples
 ) -> ModelManifest:
-    """The form that will serve, compared with the network and tried on the test split."""
+    """The ONNX form, compared with the network and tried on the test split; then every way to run the model."""
     form = served(load(folder / package.ONNX, manifest, context.spec.threads))
     context.progress("verifying")
     sample, _ = test.batch(torch.from_numpy(spread_rows(len(test))))
-    verification = verify(form, original(network), sample.numpy())
+    reference = original(network)
+    verification = verify(form, reference, sample.numpy())
     context.log(
         f"The ONNX form differs by {verification.max_difference:.1e} at most on {verification.samples} rows and is "
         f"{verification.rows_per_s / verification.original_rows_per_s:.1f} times as fast."
     )
     metrics = _evaluate(context, form, test, manifest.labels)
     context.log(f"Test accuracy {metrics['accuracy']:.2%} on {metrics['rows']} rows.")
-    return package.measured(manifest, metrics, verification)
+    return measure(
+        context,
+        folder,
+        package.measured(manifest, metrics, verification),
+        {INPUT: sample.numpy()},
+        lambda inputs: {OUTPUT: reference(inputs[INPUT])},
+    )
 
 
 def _evaluate(context: JobContext, form: Form, test: Samples, labels: list[str]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def test_a_model_is_named_by_itself_a_number_or_an_alias(
     assert (made["replicas"], made["max_batch"], made["threads"]) == (1, 32, 1)
     found = web.get("/deployments/七", headers=headers)
     assert found.pop("replicas_list") == []
+    [version_alone] = found.pop("versions")
+    assert (version_alone["version"], version_alone["role"]) == (version, "serving")
     assert found == made
     assert web.get("/deployments", headers=headers) == [made]
 
@@ -100,3 +102,60 @@ def test_a_deleted_deployment_is_wished_away_and_routed_no_more(
     assert web.ask("DELETE", "/api/v1/deployments/seven", headers=headers).status_code == 202
     assert web.get("/deployments/seven", headers=headers)["wish"] == "delete"
     assert (project, "seven") not in web.gateway._snapshot.routes
+
+
+def change(web: Web, headers: dict[str, str], **wished: Any) -> Any:
+    return web.value(web.ask("PATCH", "/api/v1/deployments/seven", json=wished, headers=headers))
+
+
+def test_a_canary_is_tried_promoted_and_rolled_back(web: Web, headers: dict[str, str]) -> None:
+    web.post("/deployments", {"name": "seven", "model": "digits:1"}, headers=headers)
+    tried = change(web, headers, canary={"model": "digits:2", "percent": 10})
+    assert (tried["version"], tried["canary"]["version"], tried["canary"]["percent"]) == (1, 2, 10)
+    assert change(web, headers, canary={"percent": 25})["canary"]["percent"] == 25
+    shown = web.get("/deployments/seven", headers=headers)["versions"]
+    assert [(one["version"], one["role"], one["percent"]) for one in shown] == [
+        (1, "serving", 75),
+        (2, "canary", 25),
+    ]
+    promoted = web.post("/deployments/seven/promote", headers=headers)
+    assert (promoted["version"], promoted["canary"], promoted["previous_version"]) == (2, None, 1)
+    assert web.post("/deployments/seven/rollback", headers=headers)["version"] == 1
+    error = web.refused("POST", "/deployments/seven/promote", headers=headers)
+    assert error.code == "not_found"
+
+
+def test_what_is_stopped_starts_as_it_was(web: Web, headers: dict[str, str]) -> None:
+    shape = {"min_replicas": 2, "max_replicas": 3, "idle_s": 60, "deadline_s": 2}
+    made = web.post("/deployments", {"name": "seven", "model": "digits", **shape}, headers=headers)
+    assert (made["replicas"], made["wish"]) == (2, "run")
+    stopped = web.post("/deployments/seven/stop", headers=headers)
+    assert (stopped["replicas"], stopped["wish"]) == (0, "stop")
+    started = web.post("/deployments/seven/start", headers=headers)
+    assert {**started, "updated_at": 0} == {**made, "updated_at": 0}
+
+
+@pytest.mark.parametrize(
+    ("wished", "code"),
+    [
+        ({"canary": {"model": "letters", "percent": 10}}, "invalid_parameter"),
+        ({"canary": {"model": "digits:2", "percent": 101}}, "invalid_request"),
+        ({"canary": {"model": "digits:2", "share": 10}}, "invalid_request"),
+        ({"canary": {"percent": 10}}, "invalid_parameter"),
+        ({"canary": {"model": "digits:1", "percent": 10}}, "invalid_parameter"),
+        ({"min_replicas": 0}, "invalid_request"),
+        ({"min_replicas": 3}, "invalid_parameter"),
+        ({"min_replicas": 3, "max_replicas": 2}, "invalid_parameter"),
+        ({"replicas": 2, "max_replicas": 2}, "invalid_parameter"),
+        ({"idle_s": -1}, "invalid_request"),
+        ({"deadline_s": 3601}, "invalid_request"),
+        ({"max_queue": -1}, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_wished_is_refused_and_changes_nothing(
+    web: Web, headers: dict[str, str], wished: dict[str, Any], code: str
+) -> None:
+    before = web.post("/deployments", {"name": "seven", "model": "digits:1"}, headers=headers)
+    error = web.refused("PATCH", "/deployments/seven", json=wished, headers=headers)
+    assert error.code == code
+    assert web.get("/deployments", headers=headers) == [before]

@@ -11,6 +11,7 @@ import pytest
 
 from modelry.core.errors import InvalidRequest, ModelryError, NotFound, StorageFull
 from modelry.core.events import Event
+from modelry.core.records import Load
 from modelry.core.specs import (
     AgentInfo,
     Failure,
@@ -84,8 +85,12 @@ class House:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.machine = Machine()
+        #: Deployment → its load, as the web processes count it.
+        self.loads: dict[str, Load] = {}
         self.jobs = JobLoop(store, self.machine, artifacts="blobs", slots=8)
-        self.replicas = ReplicaLoop(store, self.machine, artifacts="blobs")
+        self.replicas = ReplicaLoop(
+            store, self.machine, artifacts="blobs", read_loads=lambda: self.loads
+        )
         epoch = store.acquire_lease("controller", "test", 600)
         assert epoch is not None
         self.epoch = epoch
@@ -220,3 +225,70 @@ def test_a_deployment_that_cannot_be_started_holds_back_no_other(
         [good] = [one for one in deployments.list_all(tx) if one.name == "good"]
     assert good.state is DeploymentState.READY
     assert bad.state is not DeploymentState.READY
+
+
+def come_alive(house: House) -> None:
+    """Every replica that was started answers."""
+    for worker_id, status in house.machine.workers.items():
+        if status.is_alive:
+            house.machine.workers[worker_id] = WorkerStatus(
+                worker_id=worker_id, kind="replica", is_alive=True, address="unix:/x"
+            )
+
+
+def alive(house: House) -> int:
+    return sum(status.is_alive for status in house.machine.workers.values())
+
+
+def state_of(house: House, name: str) -> DeploymentState:
+    with house.store.read() as tx:
+        return deployments.get(tx, "default", name).state
+
+
+def settle(house: House) -> None:
+    for _ in range(8):
+        house.step()
+        come_alive(house)
+
+
+def test_who_is_not_asked_ends_and_who_is_woken_starts(house: House) -> None:
+    with house.store.write() as tx:
+        made = deployment(tx, model_version(tx), "sleeper", idle_s=0.0001)
+    house.loads[made.id] = Load(in_flight=1)
+    settle(house)
+    assert (alive(house), state_of(house, "sleeper")) == (1, DeploymentState.READY)
+    del house.loads[made.id]
+    wait_until(lambda: settle(house) or alive(house) == 0, 5, "it sleeps")
+    settle(house)
+    assert state_of(house, "sleeper") is DeploymentState.IDLE
+    house.loads[made.id] = Load(waiting=1)
+    with house.store.write() as tx:
+        assert deployments.wake(tx, made.id)
+    settle(house)
+    assert (alive(house), state_of(house, "sleeper")) == (1, DeploymentState.READY)
+
+
+def test_sleeping_deployments_are_not_even_looked_at(house: House) -> None:
+    with house.store.write() as tx:
+        version = model_version(tx)
+        for number in range(20):
+            made = deployment(tx, version, f"sleeper-{number}", idle_s=60.0)
+            deployments.set_replicas(tx, made, 0)
+            deployments.set_state(tx, made.id, DeploymentState.IDLE)
+    house.step()
+    assert house.replicas._watched.views == {}
+
+
+def test_a_death_among_those_at_rest_is_noticed_and_mended(house: House) -> None:
+    with house.store.write() as tx:
+        version = model_version(tx)
+        for number in range(5):
+            deployment(tx, version, f"calm-{number}")
+    settle(house)
+    settle(house)
+    assert len(house.replicas._resting) == 5
+    victim = next(iter(house.machine.workers))
+    house.machine.end(victim, Outcome(status=OutcomeStatus.LOST))
+    wait_until(lambda: settle(house) or alive(house) == 5, 5, "another takes its place")
+    settle(house)
+    assert {state_of(house, f"calm-{number}") for number in range(5)} == {DeploymentState.READY}

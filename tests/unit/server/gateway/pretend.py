@@ -28,6 +28,11 @@ def route(
         failure=more.get("failure"),
         replicas=tuple((f"rep_{n}", version, "unix:/none") for n, version in enumerate(versions)),
         manifests=more.get("manifests", {}),
+        weights=more.get("weights", ()),
+        wakes=more.get("wakes", False),
+        aliases=more.get("aliases", {}),
+        max_in_flight=more.get("max_in_flight"),
+        deadline_s=more.get("deadline_s"),
     )
 
 

@@ -14,7 +14,7 @@ from modelry.core.errors import (
     ShuttingDown,
 )
 from modelry.core.states import DeploymentState
-from modelry.server.gateway.dispatch import Pending
+from modelry.server.gateway.dispatch import Dispatch, Pending
 from tests.unit.server.gateway.pretend import KEY, REPLY, Desk, PretendLink, route
 
 
@@ -115,15 +115,66 @@ def test_at_the_end_everyone_is_told() -> None:
     assert repr(desk.dispatch) == "<Dispatch 0 waiting, 0 in flight on 1 replicas>"
 
 
+def test_a_bound_keeps_requests_back_and_lets_the_oldest_in_first() -> None:
+    desk = Desk(max_in_flight=2)
+    link = desk.open()
+    requests = [desk.submit() for _ in range(5)]
+    assert link.sent == requests[:2]
+    desk.dispatch.answered(link, requests[1].id, REPLY)
+    assert link.sent == requests[:3]
+    desk.dispatch.abandon(requests[3])
+    desk.dispatch.abandon(requests[0])
+    assert link.sent == [*requests[:3], requests[4]]
+    assert link.in_flight == 2
+
+
+def test_a_bound_counts_all_replicas_and_survives_the_loss_of_one() -> None:
+    desk = Desk(max_in_flight=2)
+    first, second = desk.open(), desk.open()
+    requests = [desk.submit() for _ in range(4)]
+    assert (first.in_flight, second.in_flight) == (1, 1)
+    desk.dispatch.lost(first)
+    assert second.in_flight == 2
+    for request in [*second.sent, *requests]:
+        desk.dispatch.answered(second, request.id, REPLY)
+    assert all(desk.answers_to(request) == [REPLY] for request in requests)
+
+
+def test_processes_share_a_bound() -> None:
+    desk = Desk(max_in_flight=5)
+    desk.dispatch = Dispatch(shares=2)
+    desk.dispatch.route({KEY: route(max_in_flight=5)})
+    link = desk.open()
+    for _ in range(9):
+        desk.submit()
+    assert link.in_flight == 2
+
+
+def test_a_request_for_replicas_that_sleep_wakes_them_and_waits() -> None:
+    woken: list[str] = []
+    desk = Desk()
+    desk.dispatch = Dispatch(woken.append)
+    desk.dispatch.route({KEY: route(state=DeploymentState.STOPPED, wakes=True)})
+    request = desk.submit()
+    desk.dispatch.wake_again()
+    assert woken == ["dep_1", "dep_1"]
+    link = desk.open()
+    assert link.sent == [request]
+    desk.dispatch.wake_again()
+    assert len(woken) == 2
+
+
 class Traffic(RuleBasedStateMachine):
     """Random orders of everything that can happen to requests, replicas and routes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk(1, state=DeploymentState.STARTING)
+        self.route = route(1, state=DeploymentState.STARTING)
         self.links: list[PretendLink] = []
         self.requests: list[Pending] = []
         self.abandoned: set[int] = set()
+        self.has_recovered = False
 
     @rule(pinned=st.sampled_from([None, None, 1, 2]))
     def submit(self, pinned: int | None) -> None:
@@ -143,7 +194,10 @@ class Traffic(RuleBasedStateMachine):
     @precondition(lambda self: self.links)
     @rule(data=st.data(), usable=st.booleans())
     def replica_drains_or_recovers(self, data: st.DataObject, usable: bool) -> None:
-        data.draw(st.sampled_from(self.links)).is_usable = usable
+        # Without a word to the dispatch: who waits is looked at again with the next one.
+        link = data.draw(st.sampled_from(self.links))
+        self.has_recovered |= usable and not link.is_usable
+        link.is_usable = usable
 
     @precondition(lambda self: any(link.requests for link in self.links))
     @rule(data=st.data(), is_refused=st.booleans(), starts=st.booleans())
@@ -165,9 +219,14 @@ class Traffic(RuleBasedStateMachine):
             self.abandoned.add(request.id)
         self.desk.dispatch.abandon(request, DeadlineExceeded(deadline_s=1) if is_late else None)
 
-    @rule(state=st.sampled_from(list(DeploymentState)), wished=st.sampled_from([1, 2]))
-    def routes_change(self, state: DeploymentState, wished: int) -> None:
-        self.desk.dispatch.route({KEY: route(1, 2, wished=wished, state=state)})
+    @rule(
+        state=st.sampled_from(list(DeploymentState)),
+        wished=st.sampled_from([1, 2]),
+        bound=st.sampled_from([None, 1, 3]),
+    )
+    def routes_change(self, state: DeploymentState, wished: int, bound: int | None) -> None:
+        self.route = route(1, 2, wished=wished, state=state, max_in_flight=bound)
+        self.desk.dispatch.route({KEY: self.route})
 
     @invariant()
     def nobody_is_answered_twice_or_forgotten(self) -> None:
@@ -178,6 +237,15 @@ class Traffic(RuleBasedStateMachine):
             answers = len(self.desk.answers_to(request))
             is_held = request.id in carried or request.id in waiting
             assert answers + is_held + (request.id in self.abandoned) == 1
+
+    @invariant()
+    def nobody_waits_while_there_is_room(self) -> None:
+        bound = self.route.max_in_flight
+        flying = sum(len(link.requests) for link in self.desk.dispatch._links.get("dep_1", ()))
+        waiting = [one for some in self.desk.dispatch._waiting.values() for one in some.values()]
+        is_served = any(link.is_usable for link in self.links)
+        if is_served and not self.has_recovered and (bound is None or flying < bound):
+            assert all(one.pinned is not None for one in waiting)
 
     def teardown(self) -> None:
         for request in self.requests:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextvars import copy_context
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -22,6 +23,7 @@ from modelry.core.errors import InvalidInput, InvalidRequest
 from modelry.core.inputs import describe
 from modelry.core.manifests import TensorSpec
 from modelry.core.tensors import Array
+from modelry.core.texts import STRING
 
 _NOT_STRUCTURE = b"0123456789+-.eE \t\r\n"
 
@@ -54,35 +56,41 @@ def write_json(value: Any, *, is_finite: bool) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def write_numbers(value: Any) -> bytes:
+    """The same for values of which nobody has looked whether their numbers are finite."""
+    text = msgspec.json.encode(value)
+    # What is not finite has become null; nothing else in an answer is.
+    return write_json(value, is_finite=False) if b"null" in text else text
+
+
 def read_regular(text: bytes, spec: TensorSpec, *, is_batch: bool) -> Array | None:
     """The tensor in a JSON text if it is regular; None if the general way must look at it.
 
     `is_batch` says whether the text holds all rows or (False) one row without the batch dimension.
     """
-    sample = spec.shape[1:]
-    if spec.dtype not in ("float32", "float64") or None in sample:
+    if spec.dtype not in ("float32", "float64"):
         return None
-    shape = tuple(length or 0 for length in sample)
-    if prod(shape) == 0:
+    sample, count, nesting = _regular(tuple(spec.shape[1:]))
+    if count == 0:
         return None
     structure = text.translate(None, _NOT_STRUCTURE)
-    rows = _count_rows(structure, _nesting(shape)) if is_batch else 1
-    if rows is None or (not is_batch and structure != _nesting(shape)):
+    rows = _count_rows(structure, nesting) if is_batch else 1
+    if rows is None or (not is_batch and structure != nesting):
         return None
-    numbers = _read_numbers(text, rows * prod(shape))
+    numbers = _read_numbers(text, rows * count)
     if numbers is None:
         return None
-    with np.errstate(over="ignore"):
-        return numbers.astype(spec.dtype, copy=False).reshape((rows, *shape))
+    return _narrow(numbers, spec.dtype).reshape((rows, *sample))
 
 
 @lru_cache(maxsize=256)
-def _nesting(shape: tuple[int, ...]) -> bytes:
-    """The brackets and commas of one sample."""
+def _regular(free: tuple[int | None, ...]) -> tuple[tuple[int, ...], int, bytes]:
+    """A sample's shape, how many numbers it has, and its brackets and commas; no numbers where a length is free."""
+    shape = tuple(length or 0 for length in free)
     text = b""
     for length in reversed(shape):
         text = b"[" + b",".join([text] * length) + b"]"
-    return text
+    return shape, prod(shape), text
 
 
 def _count_rows(structure: bytes, sample: bytes) -> int | None:
@@ -105,8 +113,27 @@ def _read_numbers(text: bytes, count: int) -> Array | None:
     return numbers if numbers.size == count else None
 
 
+def _narrow(numbers: Array, dtype: str) -> Array:
+    """In the type that is wanted; what is too large for it becomes infinite, without a warning."""
+    if dtype == "float64":
+        return numbers
+    try:
+        return _quiet.run(numbers.astype, dtype)
+    except RuntimeError:
+        # Another thread is in there now; the slower way to the same.
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype)
+
+
+#: Where numpy says nothing of overflows. To enter it once and for all costs less than to enter it with each request.
+_quiet = copy_context()
+_quiet.run(np.seterr, over="ignore")
+
+
 def to_tensor(value: Any, spec: TensorSpec) -> Array:
     """Nested lists as a tensor of the spec's type; raises `InvalidInput`. The shape is not checked here."""
+    if spec.dtype == STRING:
+        return _to_texts(value, spec)
     # numpy would give each element the room of the longest text.
     if _holds_text(value):
         raise _misfit(spec, "holds something that is no number")
@@ -115,6 +142,8 @@ def to_tensor(value: Any, spec: TensorSpec) -> Array:
     except (ValueError, OverflowError):
         raise _misfit(spec, "is ragged: its lists differ in length") from None
     target = np.dtype(spec.dtype)
+    if target.name == "uint64" and array.dtype.kind == "f":
+        array = _exact(value, array)
     if array.dtype.kind not in "biuf":
         raise _misfit(spec, "holds something that is no number")
     if (array.dtype.kind == "b") != (target.kind == "b"):
@@ -125,6 +154,17 @@ def to_tensor(value: Any, spec: TensorSpec) -> Array:
         return array.astype(target)
 
 
+def _to_texts(value: Any, spec: TensorSpec) -> Array:
+    try:
+        array = np.array(value, object)
+    except ValueError:
+        raise _misfit(spec, "is ragged: its lists differ in length") from None
+    # Ragged lists mostly stay lists inside, and are no texts.
+    if not all(type(element) is str for element in array.flat):
+        raise _misfit(spec, "holds something that is no text, or is ragged")
+    return array
+
+
 def _holds_text(value: Any) -> bool:
     level = [value]
     while level:
@@ -132,6 +172,14 @@ def _holds_text(value: Any) -> bool:
             return True
         level = [item for part in level if type(part) is list for item in part]
     return False
+
+
+def _exact(value: Any, rounded: Array) -> Array:
+    """Numbers above and below 2^63 beside each other make numpy round them all; whole ones need not be."""
+    exact = np.asarray(value, object)
+    if all(type(element) is int and 0 <= element < 1 << 64 for element in exact.flat):
+        return exact.astype(np.uint64)
+    return rounded
 
 
 def _is_within(array: Array, target: np.dtype[Any]) -> bool:

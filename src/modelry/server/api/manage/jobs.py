@@ -65,6 +65,23 @@ class NewTraining(NewJob):
     )
 
 
+class NewBatchPrediction(NewJob):
+    """A model to be asked about every row of a data set."""
+
+    kind: Literal["predict-batch"]
+    data: str = Field(description="A data set: 'name', or 'name:3' for version 3.")
+    model: str = Field(description="A model version: 'name', 'name:3' or 'name@alias'.")
+    name: str | None = Field(
+        default=None,
+        description="The data set that the answers become a version of; 'DATA-by-MODEL' if not given.",
+    )
+    split: str | None = Field(default=None, description="Only this part of the data.")
+    max_batch: int = Field(default=32, ge=1, le=65_536, description="Rows per runtime call.")
+    checkpoint_s: float | None = Field(
+        default=None, ge=0.1, le=86400, description="Seconds between checkpoints."
+    )
+
+
 class NewSleep(NewJob):
     """A job that counts steps and does nothing else."""
 
@@ -76,7 +93,7 @@ class NewSleep(NewJob):
     )
 
 
-AnyJob = Annotated[NewTraining | NewSleep, Field(discriminator="kind")]
+AnyJob = Annotated[NewTraining | NewBatchPrediction | NewSleep, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,18 @@ def submit_job(call: Annotated[Call, needs("train")], body: AnyJob) -> Job:
             steps=body.steps, step_s=body.step_s, checkpoint_steps=body.checkpoint_steps
         )
         return jobs.submit_sleep(service.store, call.project, params, body.resources)
+    if isinstance(body, NewBatchPrediction):
+        asked = jobs.BatchPrediction(
+            data=body.data,
+            model=body.model,
+            name=body.name,
+            split=body.split,
+            max_batch=body.max_batch,
+            checkpoint_s=body.checkpoint_s,
+        )
+        return jobs.submit_batch_prediction(
+            service.store, service.settings, call.project, asked, body.resources
+        )
     wish = jobs.Training(
         recipe=body.recipe,
         data=body.data,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from modelry.core.records import Key
+from modelry.core.records import Key, KeyLimits
 from modelry.server.api.auth import Call, guarded_router, needs
 from modelry.server.api.bodies import Body
 from modelry.server.control import access
@@ -23,6 +23,20 @@ class KeyWithText:
     text: str
 
 
+class Limits(Body):
+    """What a key may use; no value means no limit."""
+
+    requests_per_s: float | None = Field(default=None, description="Requests a second.")
+    rows_per_s: float | None = Field(default=None, description="Rows (inputs) a second.")
+    burst_s: float | None = Field(
+        default=None, description="Seconds' worth that may come at once; 1 if not given."
+    )
+    requests_per_month: int | None = Field(
+        default=None, description="Requests in a calendar month (UTC)."
+    )
+    rows_per_month: int | None = Field(default=None, description="Rows in a calendar month (UTC).")
+
+
 class NewKey(Body):
     """A key to make."""
 
@@ -32,6 +46,7 @@ class NewKey(Body):
         default=None, description="Its project; none makes an instance key, which must be admin."
     )
     expires_in_s: float | None = Field(default=None, description="Seconds of life; none: no end.")
+    limits: Limits = Field(default=Limits(), description="What it may use; nothing: no limits.")
 
 
 class Rotation(Body):
@@ -65,8 +80,15 @@ def create_key(call: Annotated[Call, needs("admin")], body: NewKey) -> KeyWithTe
             scopes=tuple(body.scopes),
             project=body.project,
             expires_in_s=body.expires_in_s,
+            limits=KeyLimits(**body.limits.model_dump(exclude_none=True)),
         )
     )
+
+
+@router.patch("/api/v1/keys/{key_id}/limits")
+def limit_key(call: Annotated[Call, needs("admin")], key_id: str, body: Limits) -> Key:
+    """Changes the limits that are given; null takes one away. The key with its limits."""
+    return access.limit_key(call.service.store, key_id, body.model_dump(exclude_unset=True))
 
 
 @router.post("/api/v1/keys/{key_id}/rotate", status_code=201)

@@ -18,8 +18,11 @@ from modelry.core.errors import ModelUnloadable
 from modelry.core.manifests import ModelManifest
 
 GROUP = "modelry.runtimes"
-#: Name → `module:callable`; in the order of preference where a package has several forms.
-OWN = {"onnxruntime": "modelry.worker.models.runtimes.onnxruntime:load"}
+#: Name → `module:callable`.
+OWN = {
+    name: f"modelry.worker.models.runtimes.{name}:load"
+    for name in ("onnxruntime", "openvino", "torch")
+}
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -43,19 +46,25 @@ class Load(Protocol):
 
 
 def load_runtime(folder: Path, manifest: ModelManifest, threads: int) -> Runtime:
-    """The package's preferred form, loaded; raises `ModelUnloadable`."""
-    for name in sorted(manifest.runtimes, key=lambda name: (name not in OWN, name)):
-        load = _find(name)
+    """The first of the package's forms whose runtime is here, loaded; raises `ModelUnloadable`."""
+    for name, form in manifest.runtimes.items():
+        load = find_load(name)
         if load is not None:
-            return load(folder / manifest.runtimes[name].file, manifest, threads)
+            return load(folder / form.file, manifest, threads)
     forms = ", ".join(manifest.runtimes) or "none"
     raise ModelUnloadable(reason=f"no runtime here can serve its forms ({forms})")
 
 
-def _find(name: str) -> Load | None:
+def find_load(name: str) -> Load | None:
+    """What loads forms of this name; None where the runtime, or the library behind it, is not installed."""
     if name in OWN:
         module, _, attribute = OWN[name].partition(":")
-        own: Load = getattr(importlib.import_module(module), attribute)
+        try:
+            own: Load = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] == "modelry":
+                raise
+            return None
         return own
     for point in entry_points(group=GROUP, name=name):
         found: Load = point.load()

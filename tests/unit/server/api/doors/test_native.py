@@ -120,9 +120,9 @@ def test_a_model_of_tensors_takes_no_images() -> None:
 
 
 def test_options_are_numbers_and_nothing_else() -> None:
-    assert native.read_options({}) == native.Options(10, None)
-    assert native.read_options({"top_k": "3", "version": "12"}) == native.Options(3, 12)
-    for wrong in ({"top_k": "0"}, {"top_k": "-1"}, {"version": "x"}, {"explain": "1"}):
+    assert native.read_options("") == native.Options(10, None)
+    assert native.read_options("top_k=3&version=12") == native.Options(3, 12)
+    for wrong in ("top_k=0", "top_k=-1", "version=x", "explain=1"):
         with pytest.raises(InvalidRequest):
             native.read_options(wrong)
 

@@ -1,4 +1,4 @@
-"""A model as the doors see it: typed out of its manifest once, not with every request."""
+"""Manifests as they lie in a snapshot (plain values) → typed ones, made once and not with every request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import msgspec
 from modelry.core.manifests import ModelManifest
 
 #: More than this and the memory is begun anew.
-_LIMIT = 512
+_LIMIT = 8192
 
 
 class Signatures:
-    """Manifests as plain values → typed ones, remembered for as long as the plain ones are in use."""
+    """Remembers the typed manifest for as long as the plain one is in use."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Mapping[str, Any], ModelManifest]] = {}

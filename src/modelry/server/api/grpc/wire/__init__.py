@@ -1,0 +1,1 @@
+"""The messages of the gRPC door: generated, in a pool of their own."""
