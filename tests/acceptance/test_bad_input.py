@@ -372,12 +372,24 @@ def test_a_body_over_the_limit_is_refused_announced_or_not(house: House, path: s
         assert "MODELRY_MAX_BODY_BYTES" in told["remedy"]
 
 
-@pytest.mark.parametrize("path", ["/api/v1/jobs", NATIVE, TF])
-def test_a_compressed_body_is_refused_and_never_misread(house: House, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "encoding"), [("/api/v1/jobs", "gzip"), (NATIVE, "br"), (TF, "zstd")]
+)
+def test_a_body_in_an_encoding_that_is_not_taken_is_refused_and_never_misread(
+    house: House, path: str, encoding: str
+) -> None:
     body = gzip.compress(json.dumps({"input": ROW}).encode())
-    headers = {**JSON, "content-encoding": "gzip"}
+    headers = {**JSON, "content-encoding": encoding}
     told = house.refuse("POST", path, 415, "unsupported_media", content=body, headers=headers)
-    assert "content-encoding" in told["remedy"]
+    assert "as it is" in told["remedy"]
+
+
+@pytest.mark.parametrize("path", [NATIVE, TF])
+def test_a_bomb_is_refused_before_it_fills_the_memory(house: House, path: str) -> None:
+    bomb = gzip.compress(bytes(1000 * LIMIT))
+    headers = {**JSON, "content-encoding": "gzip"}
+    told = house.refuse("POST", path, 413, "body_too_large", content=bomb, headers=headers)
+    assert "MODELRY_MAX_BODY_BYTES" in told["remedy"]
 
 
 def test_a_compressed_upload_is_refused_and_not_kept(house: House) -> None:

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 
+from modelry.core.calls import ExplainAnswer, ExplainCall, TaskCall, pack, unpack
 from modelry.core.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -22,9 +23,10 @@ from modelry.core.errors import (
     ShuttingDown,
     WorkFailed,
 )
-from modelry.core.frames import HEADER_SIZE, Decoder, Frame, Kind, encode_frame
+from modelry.core.frames import HEADER_SIZE, Decoder, Frame, Kind, Op, encode_frame
 from modelry.core.specs import OutcomeStatus
 from modelry.core.states import DeploymentState
+from modelry.core.tensors import encode_payload
 from tests.serving.hostile_runtime import CRASH, HANG, RAISE
 from tests.serving.house import Client, House, count_lost, live, pictures, until, wait_until
 
@@ -321,6 +323,30 @@ def test_a_request_larger_than_many_frames_comes_through(house: House) -> None:
         large = asyncio.create_task(client.check(pictures(200_000)))
         await asyncio.gather(*(client.check(pictures(1, seed)) for seed in range(20)))
         await large
+        await gateway.close()
+
+    live(story())
+
+
+def test_every_op_shares_the_replica_and_its_batches(house: House) -> None:
+    house.linear()
+    house.started()
+    call = ExplainCall(payload=encode_payload({"x": pictures(1)}), parameters={"window": 1})
+
+    async def story() -> None:
+        gateway = house.gateway()
+        await gateway.start()
+        client = Client(house, gateway)
+        explaining = gateway.infer(client.caller, "digits", pack(call), op=Op.EXPLAIN, rows=10)
+        asked = [client.check(pictures(1, seed)) for seed in range(50)]
+        explained, *_ = await asyncio.gather(explaining, *asked)
+        answer = unpack(explained.payload, ExplainAnswer)
+        expected = house.packages[1].expect(pictures(1))[0]
+        assert answer.score == pytest.approx(expected.max(), abs=1e-5)
+        assert answer.shape == [4, 2]
+        with pytest.raises(InvalidInput, match="no file"):
+            await gateway.infer(client.caller, "digits", pack(TaskCall(inputs="hello")), op=Op.TASK)
+        await client.check(pictures(3))
         await gateway.close()
 
     live(story())

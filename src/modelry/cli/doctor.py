@@ -167,11 +167,18 @@ def check_service(settings: Settings) -> Iterator[Finding]:
     except ServiceUnreachable:
         yield Finding("service", "note", "none runs", "Start it with `modelry up`.")
         yield check_port(settings.host, settings.port)
+        if settings.grpc:
+            yield check_port(*settings.grpc_address, name="gRPC port", option="MODELRY_GRPC_PORT")
     except ModelryError as error:
         yield Finding("service", "bad", error.message, error.remedy)
 
 
-def check_port(host: str, port: int) -> Finding:
+def check_port(
+    host: str,
+    port: int,
+    name: str = "port",
+    option: str = "modelry up --port 9000, or MODELRY_PORT",
+) -> Finding:
     """Whether the service could listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -180,12 +187,12 @@ def check_port(host: str, port: int) -> Finding:
             probe.bind((host, port))
         except OSError as error:
             return Finding(
-                "port",
+                name,
                 "bad",
                 f"{host}:{port}: {error.strerror}",
-                "Choose another: modelry up --port 9000, or MODELRY_PORT.",
+                f"Choose another: {option}.",
             )
-    return Finding("port", "ok", f"{host}:{port} is free")
+    return Finding(name, "ok", f"{host}:{port} is free" if port else "a free one is picked")
 
 
 def _is_open(path: Path) -> bool:
