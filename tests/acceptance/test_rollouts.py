@@ -84,7 +84,7 @@ def test_over_two_web_processes_a_canary_gets_its_share_within_one_percent(tmp_p
         publish(service, "model")
         deploy(api, "model:1")
         change(api, canary={"model": "model:2", "percent": 10})
-        wait_until(lambda: ready_versions(api)[2] == 1, 30, "the canary is ready")
+        wait_until(lambda: ready_versions(api)[2] == 1, 90, "the canary is ready")
         time.sleep(2 * 1.0)  # both web processes have looked since
         asked = versions_asked(service, 10_000)
         assert sum(asked.values()) == 10_000
@@ -102,23 +102,23 @@ def test_promotion_rollback_and_deaths_in_between_fail_no_request(
     deploy(api, "model:1", replicas=2)
     with Crowd(service, [[*ROW]], name=NAME) as crowd:
         change(api, canary={"model": "model:2", "percent": 50})
-        wait_until(lambda: ready_versions(api)[2] == 1, 30, "the canary is ready")
+        wait_until(lambda: ready_versions(api)[2] == 1, 90, "the canary is ready")
         crowd.asked_more()
         kill_a_replica(service, api, 2)
         service.kill(CONTROLLER)
         crowd.asked_more()
-        wait_until(lambda: ready_versions(api)[2] == 1, 30, "the canary is ready again")
+        wait_until(lambda: ready_versions(api)[2] == 1, 90, "the canary is ready again")
 
         api.post(f"/deployments/{NAME}/promote")
         service.kill(CONTROLLER)
-        wait_until(lambda: ready_versions(api) == {2: 2}, 30, "only version 2 is ready")
+        wait_until(lambda: ready_versions(api) == {2: 2}, 90, "only version 2 is ready")
         since = len(crowd.answers)
         crowd.asked_more()
         assert {version for _, version, _ in crowd.answers[since + 100 :]} == {2}
 
         api.post(f"/deployments/{NAME}/rollback")
         kill_a_replica(service, api, 2)
-        wait_until(lambda: ready_versions(api) == {1: 2}, 30, "only version 1 is ready")
+        wait_until(lambda: ready_versions(api) == {1: 2}, 90, "only version 1 is ready")
         since = len(crowd.answers)
         crowd.asked_more()
         assert {version for _, version, _ in crowd.answers[since + 100 :]} == {1}
@@ -138,7 +138,7 @@ def test_a_broken_version_takes_nobody_s_place_even_when_what_serves_is_killed(
         api.wait_deployment(NAME, "degraded")
         for _ in range(2):
             kill_a_replica(service, api, 1)
-            wait_until(lambda: ready_versions(api)[1] == 2, 30, "the dead one was replaced")
+            wait_until(lambda: ready_versions(api)[1] == 2, 90, "the dead one was replaced")
             crowd.asked_more()
         shown = api.get(f"/deployments/{NAME}")
         assert shown["failure"]["code"] == "model_unloadable"
@@ -158,7 +158,7 @@ def test_who_is_not_asked_sleeps_and_every_first_request_waits_for_the_start(
     deploy(api, "model", idle_s=0.3)
     for turn in range(3):
         api.wait_deployment(NAME, "idle")
-        wait_until(lambda: ready_versions(api).total() == 0, 30, "nothing runs")
+        wait_until(lambda: ready_versions(api).total() == 0, 90, "nothing runs")
         if turn == 1:
             service.kill(CONTROLLER)
         if turn == 2:
@@ -230,12 +230,12 @@ def make_anew(api: Api, model: str) -> None:
     """As soon as the name is free."""
     body = {"model": model, "name": NAME}
     path = "/api/v1/deployments"
-    wait_until(lambda: api.ask("POST", path, json=body).is_success, 30, "it is made anew")
+    wait_until(lambda: api.ask("POST", path, json=body).is_success, 90, "it is made anew")
 
 
 def wait_for_more(seen: Counter[int], count: int) -> None:
     target = seen[200] + count
-    wait_until(lambda: seen[200] >= target, 30, f"{count} more answers")
+    wait_until(lambda: seen[200] >= target, 90, f"{count} more answers")
 
 
 @pytest.mark.slow
