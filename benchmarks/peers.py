@@ -7,8 +7,8 @@ Every server gets the same `model.onnx` (made by a training on the built-in digi
 batches of at most 32 rows, and the same 16 pictures of 784 random numbers as JSON, one after the other. `wrk` (one
 thread) asks at 1, 16 and 64 connections. Modelry runs as a whole service with keys, limits and metering on. A peer
 that is not asked just now is paused (SIGSTOP), so that it takes no time from the one that is; Triton, whose watchdog
-does not survive that, goes on idling. A sample of the answers is compared with the model run in this process; an
-answer that is not 200 ends the run.
+does not survive that, and BentoML, whose batching would learn from the pause, go on idling. A sample of the answers is compared with the model
+run in this process; an answer that is not 200 ends the run.
 
 Printed: medians over the rounds, and for each peer the ratio of Modelry's rate to its own with the spread of single
 rounds; the line `A/A` compares Modelry with itself and shows the noise.
@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import onnxruntime
+import psutil
 
 from tests.api import Api
 from tests.service import running_service
@@ -49,7 +50,8 @@ CONNECTIONS = (1, 16, 64)
 PICTURES = 16
 SEED = 20
 START_S = 90.0
-UNPAUSABLE = {"pytriton"}
+#: Triton takes a paused Python model for dead; BentoML takes the pause for the time that a batch needs.
+UNPAUSABLE = {"pytriton", "bentoml"}
 #: Each server may take a batch of 32 and wait for it no longer than its own pages advise.
 MLSERVER_BATCH = {"max_batch_size": 32, "max_batch_time": 0.001}
 
@@ -64,7 +66,6 @@ class Contender:
     read: Callable[[Any], Any]
     headers: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    #: Triton's own watchdog takes a paused Python model for dead.
     may_pause: bool = True
     #: Connections → (requests/s, p50 ms, p99 ms) of each round.
     results: dict[int, list[tuple[float, float, float]]] = field(default_factory=dict)
@@ -72,9 +73,14 @@ class Contender:
     def signal(self, number: int) -> None:
         """To the server with all its processes; Modelry needs no pause, it sleeps when nobody asks."""
         is_pause = number in (signal.SIGSTOP, signal.SIGCONT)
-        if self.process is not None and (self.may_pause or not is_pause):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+        if self.process is None or (is_pause and not self.may_pause):
+            return
+        # Some put their workers into sessions of their own.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(self.process.pid)
+            for one in (*server.children(recursive=True), server):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(number)
 
     def ask(self, body: str) -> Any:
         """One answer's numbers."""

@@ -42,6 +42,8 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("COLUMNS", "160")
     for name in ("MODELRY_URL", "MODELRY_KEY", "MODELRY_PROJECT"):
         monkeypatch.delenv(name, raising=False)
+    # A reader has not switched hubs off, and the client asks nobody but the service here.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     yield desk
     Service(home).kill_everything()
     Service(desk / "restored").kill_everything()

@@ -20,7 +20,9 @@ MaxOption = Annotated[
 ]
 IdleOption = Annotated[
     str | None,
-    typer.Option(help="Sleep after so long without a request, as 90s or 10m; 0: never."),
+    typer.Option(
+        help="Sleep after so long without a request, as 90s or 10m; 0.1s or more; 0: never."
+    ),
 ]
 MaxBatchOption = Annotated[int | None, typer.Option(help="Rows per runtime call at most.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Compute threads of each replica.")]

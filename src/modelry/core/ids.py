@@ -18,7 +18,7 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 def new_id(prefix: str) -> str:
     """A fresh identifier such as `job_k3v9x2m4qz7a8p5w` (79 random bits)."""
-    # One draw of 128 bits for all letters: requests get an identifier too. The bias is below 2^-40.
+    # One draw of 128 bits for all letters; the bias is below 2^-40.
     number = int.from_bytes(os.urandom(16))
     text = prefix + "_"
     for _ in range(_LENGTH // 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 
@@ -15,6 +16,9 @@ from modelry.server.api.errors import error_response
 log = logging.getLogger(__name__)
 
 _SENT_ID = re.compile(r"[\w.\-]{1,64}", re.ASCII)
+#: Random for each process; with a number behind it, it names a request. A draw for each would cost 8 µs.
+_PROCESS_ID = new_id("req")
+_numbers = itertools.count(1)
 
 
 class Envelope:
@@ -54,4 +58,9 @@ class Envelope:
 
 def request_id_of(sent: str | None) -> str:
     """The client's own id, so that its logs and ours meet; a new one where it has none that is fit to log."""
-    return sent if sent and _SENT_ID.fullmatch(sent) else new_id("req")
+    return sent if sent and _SENT_ID.fullmatch(sent) else new_request_id()
+
+
+def new_request_id() -> str:
+    """Such as `req_k3v9x2m4qz7a8p5w-1f`: a process's own 79 random bits, and its requests counted."""
+    return f"{_PROCESS_ID}-{next(_numbers):x}"

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from modelry.core.errors import InvalidRequest, ModelryError, TooSlow
-from modelry.core.ids import new_id
 from modelry.core.settings import Settings
+from modelry.server.api.envelope import new_request_id
 from modelry.server.api.errors import error_response
 
 #: Bytes of a request's line and headers (or trailers) at most, give or take one read from the socket.
@@ -240,7 +240,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _write_refusal(self, error: ModelryError) -> None:
         answer = error_response(error)
-        answer.headers["x-request-id"] = new_id("req")
+        answer.headers["x-request-id"] = new_request_id()
         answer.headers["connection"] = "close"
         lines = [b"%b: %b\r\n" % header for header in answer.raw_headers]
         self.transport.write(

@@ -11,6 +11,9 @@ from modelry.server.control.jobs import check_threads
 from modelry.server.control.references import read_model_reference
 from modelry.server.store import Store, Transaction, deployments, models, rollouts
 
+#: The shortest time without a request after which a deployment may sleep: about as long as waking takes.
+SHORTEST_IDLE_S = 0.1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -33,7 +36,7 @@ class Shape:
     #: The bounds between which autoscaling chooses their number.
     min_replicas: int | None = None
     max_replicas: int | None = None
-    #: Seconds without a request after which it sleeps; 0: never.
+    #: Seconds without a request after which it sleeps, `SHORTEST_IDLE_S` or more; 0: never.
     idle_s: float | None = None
     #: Rows per runtime call at most.
     max_batch: int | None = None
@@ -52,6 +55,7 @@ def create_deployment(
 ) -> Deployment:
     """A new deployment; the controller starts its replicas. Raises `InvalidParameter` for bounds that cross."""
     name = check_name(name, "deployment")
+    _check_idle(shape)
     threads = check_threads(shape.threads, 1)
     fewest, most = _bounds(shape)
     with store.write() as tx:
@@ -92,6 +96,16 @@ def _check_one_way(shape: Shape) -> None:
         )
 
 
+def _check_idle(shape: Shape) -> None:
+    """One that fell asleep sooner than it wakes would start and stop without end."""
+    if shape.idle_s is not None and 0.0 < shape.idle_s < SHORTEST_IDLE_S:
+        raise InvalidParameter(
+            name="idle_s",
+            value=shape.idle_s,
+            expected=f"{SHORTEST_IDLE_S:g} seconds or more, or 0 for a deployment that never sleeps",
+        )
+
+
 def list_deployments(store: Store, project: str) -> list[Deployment]:
     """The project's deployments by name."""
     with store.read() as tx:
@@ -108,6 +122,7 @@ def get_deployment(store: Store, project: str, name: str) -> tuple[Deployment, l
 def update_deployment(store: Store, project: str, name: str, shape: Shape) -> Deployment:
     """Changes what is wished; another version rolls out without one failed request."""
     _check_one_way(shape)
+    _check_idle(shape)
     threads = None if shape.threads is None else check_threads(shape.threads, 1)
     with store.write() as tx:
         found = deployments.update(

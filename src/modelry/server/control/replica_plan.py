@@ -303,7 +303,7 @@ def _summarize(view: DeploymentView, wished: int, ready: Sequence[Replica]) -> l
     deployment = view.deployment
     others = [one for one in _ready(view.live) if _made(one) != make_of(deployment)]
     row = _ends_in_a_row(view, make_of(deployment))
-    failure = row[0].failure if row and len(ready) < wished else None
+    failure = _failure(row) if len(ready) < wished else None
     if deployment.wish is DeploymentWish.DELETE:
         state = DeploymentState.DELETING
     elif deployment.wish is DeploymentWish.STOP:
@@ -339,5 +339,12 @@ def _canary_failure(view: DeploymentView) -> dict[str, object] | None:
         row = _ends_in_a_row(view, make)
         answers = any(_made(replica) == make for replica in _ready(view.live))
         if len(row) >= FAILED_AFTER and not answers:
-            return row[0].failure
+            return _failure(row)
     return None
+
+
+def _failure(row: Sequence[Replica]) -> dict[str, object] | None:
+    """Why the newest of a row ended; with the `version` where that cannot be loaded and is waited for in vain."""
+    if not row or row[0].failure is None:
+        return None
+    return {**row[0].failure, "version": row[0].version} if _cannot_load(row) else row[0].failure

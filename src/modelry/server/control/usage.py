@@ -6,6 +6,7 @@ nothing is counted twice, whenever it dies; a file is removed once it is read to
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -21,7 +22,7 @@ from modelry.core.records import USAGE_BY, Usage
 from modelry.server.gateway.journal import Line, finish, journals, read_lines
 from modelry.server.gateway.limits import month_begins, month_of
 from modelry.server.gateway.past import fold, open_view, read_past, write_past
-from modelry.server.gateway.table import table_files
+from modelry.server.gateway.table import is_left, table_files
 from modelry.server.gateway.totals import read_counted
 from modelry.server.store import Store, keys, usage
 
@@ -66,6 +67,10 @@ class UsageLoop:
         for path in table_files(self._home.counters):
             view = open_view(path)
             if view is None:
+                if is_left(path):
+                    _drop(path)
+                else:
+                    living.add(path.name)
                 continue
             if view.is_alive():
                 living.add(path.name)
@@ -129,6 +134,13 @@ class UsageLoop:
             if any(missing):
                 past.add_month(key_id, month, *missing)
                 write_past(self._home.counters, past)
+
+
+def _drop(path: Path) -> None:
+    """Another version's table, or what was one: its journal has all but perhaps the last second of it."""
+    log.warning("counters of another version, or damaged, are removed: %s", path.name)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def total(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from modelry.core.errors import ModelryError, Overloaded
 from modelry.core.records import KeyLimits, Route
@@ -245,6 +245,16 @@ class Admission:
         if usage.name and counted.name:
             lane.records[key_id, version] = usage, counted
         return usage, counted
+
+    def forget_all_but(self, deployment_ids: Collection[str]) -> None:
+        """What was deleted and has nothing under way needs no lane any more."""
+        gone = [
+            deployment_id
+            for deployment_id, lane in self._lanes.items()
+            if not lane.under_way and deployment_id not in deployment_ids
+        ]
+        for deployment_id in gone:
+            del self._lanes[deployment_id]
 
     def _meter(self, key_id: str, limits: KeyLimits, now: float) -> Meter:
         meter = self._meters.get(key_id)

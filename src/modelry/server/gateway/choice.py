@@ -73,7 +73,9 @@ def choose(
     None means: wait, one is on its way. Raises `NoReadyReplica` where none is, and `NotFound` for a
     version that this deployment does not serve.
     """
-    usable = [option for option in options if option.is_usable]
+    # From the word on that stops it: its last replicas only finish what they have.
+    is_stopped = route.state is DeploymentState.STOPPED and not route.wakes
+    usable = [] if is_stopped else [option for option in options if option.is_usable]
     if pinned is not None:
         exact = [option for option in usable if option.version == pinned]
         if exact:
@@ -84,7 +86,7 @@ def choose(
         if len(pool) == 1:
             return pool[0]
         return min(pool, key=lambda option: (_load(option), option.version != route.version))
-    _check_expected(route)
+    _check_expected(route, pinned)
     return None
 
 
@@ -110,6 +112,14 @@ def find_manifest(route: Route, pinned: int | None) -> Mapping[str, Any]:
     return manifest
 
 
+def why_unloadable(route: Route, version: int) -> str | None:
+    """What keeps a version from loading, once the controller has seen that; None where it serves, or soon may."""
+    failure = route.failure or {}
+    if failure.get("version") != version or any(version == one for _, one, _ in route.replicas):
+        return None
+    return str(failure.get("message") or "its replicas fail to start")
+
+
 def _load(option: Option) -> tuple[int, int]:
     return option.in_flight, option.queue_depth
 
@@ -126,15 +136,17 @@ def _check_served(route: Route, pinned: int) -> None:
         )
 
 
-def _check_expected(route: Route) -> None:
+def _check_expected(route: Route, pinned: int | None) -> None:
     if route.wakes:
         return
+    reason: str | None
     if route.state is DeploymentState.FAILED:
-        reason = (route.failure or {}).get("message") or "its replicas fail to start"
+        reason = str((route.failure or {}).get("message") or "its replicas fail to start")
     elif route.state is DeploymentState.STOPPED:
         reason = "it is stopped"
     elif route.state is DeploymentState.DELETING:
         reason = "it is being deleted"
     else:
-        return
-    raise NoReadyReplica(name=route.name, reason=str(reason).rstrip("."))
+        reason = None if pinned is None else why_unloadable(route, pinned)
+    if reason is not None:
+        raise NoReadyReplica(name=route.name, reason=reason.rstrip("."))

@@ -277,6 +277,7 @@ class Gateway:
             if replica_id not in self._keepers:
                 self._keepers[replica_id] = asyncio.create_task(self._keep(want))
         self._dispatch.route(snapshot.routes)
+        self.admission.forget_all_but({r.deployment_id for r in snapshot.routes.values()})
 
     async def _keep(self, want: _Wanted) -> None:
         """Holds a connection to one replica for as long as the snapshot names it."""

@@ -9,6 +9,8 @@ KEY         key id                                                      rate lim
 
 from __future__ import annotations
 
+import zlib
+
 USAGE, VERSION, DEPLOYMENT, KEY = 1, 2, 3, 4
 
 #: Counters of USAGE; the journal has them in the same order.
@@ -73,3 +75,15 @@ SIZES = {
     DEPLOYMENT: DEPLOYMENT_SIZE,
     KEY: KEY_SIZE,
 }
+#: Words of each kind's name; one that has none at all is for what had no room of its own.
+NAMES = {USAGE: 6, VERSION: 5, DEPLOYMENT: 1, KEY: 1}
+
+#: Goes up where a counter gets another meaning, and neither a size nor a word above does.
+_MEANING = 2
+#: By this files of other counters are known: whatever is added, taken away or moved above changes it.
+FORMAT = zlib.crc32(repr((_MEANING, SIZES, NAMES, CODES, TIME_BOUNDS_US, BATCH_BOUNDS)).encode())
+
+
+def fits(kind: int, name_words: int, counters: int) -> bool:
+    """Whether a record of this kind may look so."""
+    return SIZES.get(kind) == counters and name_words in (0, NAMES[kind])

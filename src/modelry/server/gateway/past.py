@@ -16,7 +16,7 @@ import msgspec
 from modelry.core.durable import write_whole
 from modelry.server.gateway import layout
 from modelry.server.gateway.limits import month_of
-from modelry.server.gateway.table import FORMAT, Name, Record, View, table_files
+from modelry.server.gateway.table import Name, Record, View, table_files
 
 #: The dot keeps it apart from the tables.
 _FILE = "past.msgpack"
@@ -27,7 +27,7 @@ LARGEST = 16384
 class Past(msgspec.Struct, kw_only=True):
     """Sums over ended processes."""
 
-    format: int = FORMAT
+    format: int = layout.FORMAT
     #: Tables that are in these sums and perhaps not removed yet.
     folded: set[str] = msgspec.field(default_factory=set)
     #: (name, counters) of VERSION.
@@ -53,12 +53,15 @@ _decoder = msgspec.msgpack.Decoder(Past)
 
 
 def read_past(folder: Path) -> Past:
-    """The file's content; empty where there is none, or one of another version."""
+    """The file's content; empty where there is none, one of another version, or one that cannot be read."""
     try:
         past = _decoder.decode((folder / _FILE).read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return Past()
-    return past if past.format == FORMAT else Past()
+    is_ours = past.format == layout.FORMAT and all(
+        layout.fits(layout.VERSION, len(name), len(values)) for name, values in past.versions
+    )
+    return past if is_ours else Past()
 
 
 def write_past(folder: Path, past: Past) -> None:
@@ -69,7 +72,7 @@ def write_past(folder: Path, past: Past) -> None:
 def open_view(path: Path) -> View | None:
     """A table for reading; None where it is gone, or none of ours."""
     try:
-        return View(path)
+        return View(path, layout.fits)
     except (OSError, ValueError):
         return None
 

@@ -19,16 +19,16 @@ import mmap
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from modelry.core.durable import make_private
+from modelry.server.gateway.layout import FORMAT
 
 MAGIC = 0x6D6F6465_6C727931
-#: Of this layout and of the meaning of all counters; files of another version are not read.
-FORMAT = 1
 WORD = 8
 HEADER_WORDS = 64
 #: Words of the header.
@@ -135,11 +135,15 @@ class Table:
 
 
 class View:
-    """Another process's file, for reading."""
+    """Another process's file, for reading.
 
-    def __init__(self, path: Path) -> None:
+    `fits` says of a record's kind, words of its name and counters whether there are such records.
+    """
+
+    def __init__(self, path: Path, fits: Callable[[int, int, int], bool] = lambda *_: True) -> None:
         """Raises `OSError` where there is no such file, `ValueError` where it is none of ours."""
         self.path = path
+        self._fits = fits
         self._descriptor = os.open(path, os.O_RDONLY)
         try:
             self.words = self._map()
@@ -164,8 +168,10 @@ class View:
             return False
         if used > len(self.words):
             self.words = self._map()
+        # Of a file that was cut off there is less than its header says.
+        used = min(used, len(self.words))
         at = self.scanned
-        while at < used:
+        while at + _HEAD_WORDS < used:
             record = self._record(at, used)
             if record is None:
                 break
@@ -176,25 +182,28 @@ class View:
 
     def is_alive(self) -> bool:
         """Whether the process that writes it lives."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return False
+        return _is_locked(self._descriptor)
 
     def _record(self, at: int, used: int) -> Record | None:
-        """The record there; None where it cannot be one yet."""
+        """The record there; None where it cannot be one yet, or none at all."""
         size, kind, length = self.words[at], self.words[at + 1], self.words[at + 2]
         first = at + _HEAD_WORDS + _words(length)
         if size <= 0 or length <= 0 or not first <= at + size <= used:
             return None
         start = (at + _HEAD_WORDS) * WORD
-        name = _names.decode(self.words.cast("B")[start : start + length])
+        try:
+            name = _names.decode(self.words.cast("B")[start : start + length])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if not self._fits(kind, len(name), at + size - first):
+            return None
         return Record(kind, tuple(name), self.words, first, at + size - first)
 
     def _map(self) -> memoryview:
-        size = os.fstat(self._descriptor).st_size
+        """What there is of the file, in whole words."""
+        size = os.fstat(self._descriptor).st_size // WORD * WORD
+        if size < HEADER_WORDS * WORD:
+            raise ValueError(f"{self.path} is no table: it has no header")
         return memoryview(mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)).cast("q")
 
 
@@ -213,6 +222,29 @@ def table_files(folder: Path) -> list[Path]:
             elif not entry.name.startswith(".") and "." not in entry.name:
                 found.append(Path(entry.path))
     return sorted(found)
+
+
+def is_left(path: Path) -> bool:
+    """Whether no living process writes this file, whatever is in it; False where that cannot be known."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _is_locked(descriptor)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def _remove_if_left(draft: Path) -> None:

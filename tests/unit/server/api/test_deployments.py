@@ -148,6 +148,8 @@ def test_what_is_stopped_starts_as_it_was(web: Web, headers: dict[str, str]) -> 
         ({"min_replicas": 3, "max_replicas": 2}, "invalid_parameter"),
         ({"replicas": 2, "max_replicas": 2}, "invalid_parameter"),
         ({"idle_s": -1}, "invalid_request"),
+        ({"idle_s": 5e-324}, "invalid_parameter"),
+        ({"idle_s": 0.099}, "invalid_parameter"),
         ({"deadline_s": 3601}, "invalid_request"),
         ({"max_queue": -1}, "invalid_request"),
     ],
@@ -159,3 +161,14 @@ def test_what_cannot_be_wished_is_refused_and_changes_nothing(
     error = web.refused("PATCH", "/deployments/seven", json=wished, headers=headers)
     assert error.code == code
     assert web.get("/deployments", headers=headers) == [before]
+
+
+def test_a_deployment_may_sleep_no_sooner_than_it_wakes(web: Web, headers: dict[str, str]) -> None:
+    wished = {"name": "seven", "model": "digits", "idle_s": 5e-324}
+    error = web.refused("POST", "/deployments", json=wished, headers=headers)
+    assert error.code == "invalid_parameter"
+    assert "0.1 seconds or more, or 0" in error.remedy
+    assert web.get("/deployments", headers=headers) == []
+    made = web.post("/deployments", {**wished, "idle_s": 0.1}, headers=headers)
+    assert made["idle_s"] == 0.1
+    assert change(web, headers, idle_s=0)["idle_s"] is None

@@ -150,7 +150,7 @@ def test_a_deployment_that_never_starts_is_called_failed_with_the_reason() -> No
     actions = plan(DeploymentView(deployment(1), (), ended), {}, now=10.0)
     [summary] = [action for action in actions if isinstance(action, Summarize)]
     assert summary.state is DeploymentState.FAILED
-    assert summary.failure == failure
+    assert summary.failure == {**failure, "version": 1}
 
 
 def test_a_silent_replica_is_replaced() -> None:
@@ -301,6 +301,17 @@ def test_a_canary_that_cannot_load_leaves_the_deployment_serving_and_says_why() 
     view = DeploymentView(on_trial(deployment(1), 10), (one,), ended)
     [summary] = plan(view, alive(one), now=100.0)
     assert isinstance(summary, Summarize)
+    assert summary.state is DeploymentState.DEGRADED
+    assert summary.failure == {**failure, "version": 2}
+
+
+def test_a_canary_that_loads_and_dies_again_and_again_may_be_waited_for() -> None:
+    failure: dict[str, object] = {"code": "worker_lost"}
+    died = (crashed(n, version=2, ready_at=99.0) for n in range(5, 8))
+    ended = tuple(replace(one, failure=failure) for one in died)
+    tried, mine = on_trial(deployment(), 10.0), (replica(1), replica(2))
+    actions = plan(DeploymentView(tried, mine, ended), alive(*mine), now=100.0)
+    (summary,) = [action for action in actions if isinstance(action, Summarize)]
     assert (summary.state, summary.failure) == (DeploymentState.DEGRADED, failure)
 
 

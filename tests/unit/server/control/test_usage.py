@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from modelry.core.errors import InvalidParameter, InvalidRequest, StaleEpoch, StoreUnavailable
@@ -18,6 +20,7 @@ from modelry.server.gateway.admission import Admission
 from modelry.server.gateway.counters import Counters
 from modelry.server.gateway.journal import Journal, journals
 from modelry.server.gateway.limits import month_of
+from modelry.server.gateway.table import WORD, table_files
 from modelry.server.gateway.totals import read_counted
 from modelry.server.store import Store, keys, usage
 from tests.unit.server.gateway.counting import caller, reply, route
@@ -230,3 +233,70 @@ def test_loads_are_what_the_autoscaler_needs(home: Home) -> None:
     first.die()
     load = read_loads(home)["dep_1"]
     assert (load.waiting, load.in_flight, load.requests) == (0, 1, 3)
+
+
+# What other versions left behind.
+
+
+def make_older(home: Home, name: str) -> None:
+    """As if another version, with other counters, had written this process's table."""
+    with open(home.counters / name, "r+b") as file:
+        file.seek(WORD)
+        file.write((1).to_bytes(WORD, "little"))
+
+
+def leave_past(home: Home, **more: Any) -> None:
+    """The past as another version wrote it: one counter more in each record."""
+    name = ["default", "dep_1", "digits", "mnist", 1]
+    past = {"versions": [(name, [1] * (layout.VERSION_SIZE + 1))], **more}
+    (home.counters / "past.msgpack").write_bytes(msgspec.msgpack.encode(past))
+
+
+@pytest.mark.parametrize("more", [{"format": 1}, {"format": layout.FORMAT}, {}])
+def test_a_home_that_another_version_counted_in_comes_up(
+    store: Store, home: Home, epoch: int, more: dict[str, int]
+) -> None:
+    older, web = Web(home, "web0-old"), Web(home, "web0-new")
+    older.answer(3)
+    older.write()
+    older.die()
+    make_older(home, "web0-old")
+    leave_past(home, **more)
+    web.answer(2)
+    web.write()
+    look_often(store, home, epoch)
+    assert read_loads(home)["dep_1"].requests == 2
+    assert read_counted(home.counters).totals("dep_1").answered == 2
+    assert not (home.counters / "web0-old").exists()
+    web.die()
+    look_often(store, home, epoch)
+    assert read_counted(home.counters).totals("dep_1").answered == 2
+    with store.read() as tx:
+        assert sum(one.requests for one in usage.total(tx, ["key"], project="default")) == 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"no table", bytes(4096), b"\xff" * 4096, b"\xc1\x80" * 3000]
+)
+def test_what_is_no_table_is_removed_and_a_past_that_cannot_be_read_begins_anew(
+    store: Store, home: Home, epoch: int, content: bytes
+) -> None:
+    web = Web(home, "web0-1")
+    (home.counters / "foreign").write_bytes(content)
+    (home.counters / "past.msgpack").write_bytes(content)
+    web.answer(2)
+    look_often(store, home, epoch)
+    assert read_counted(home.counters).totals("dep_1").answered == 2
+    assert {path.name for path in table_files(home.counters)} == {"web0-1"}
+
+
+def test_the_journal_of_a_living_process_of_another_version_stays(
+    store: Store, home: Home, epoch: int
+) -> None:
+    older = Web(home, "web0-old")
+    older.answer(3)
+    older.write()
+    make_older(home, "web0-old")
+    look_often(store, home, epoch)
+    assert (home.counters / "web0-old").exists()
+    assert set(journals(home.usage)) == {"web0-old"}

@@ -106,6 +106,19 @@ def test_an_answer_counts_its_rows_bytes_and_share_of_the_runtime() -> None:
     assert counters.totals("dep_1", 2).answered == 0
 
 
+def test_of_a_deleted_deployment_nothing_is_kept_once_nothing_is_under_way() -> None:
+    admission = Admission()
+    permit = enter(admission)
+    admission.forget_all_but(set())
+    assert admission._lanes
+    permit.leave(reply(1))
+    admission.forget_all_but({"dep_1"})
+    assert admission._lanes
+    admission.forget_all_but(set())
+    assert not admission._lanes
+    assert admission.counters.totals("dep_1").answered == 1
+
+
 def test_an_error_is_counted_for_the_version_that_had_the_request() -> None:
     admission = Admission()
     permit = enter(admission)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modelry.core.errors import NoReadyReplica, NotFound
 from modelry.core.states import DeploymentState
 from modelry.server.gateway.choice import Draws, choose, find_manifest
-from tests.unit.server.gateway.pretend import Desk, PretendLink, route
+from tests.unit.server.gateway.pretend import KEY, Desk, PretendLink, route
 
 
 class Loaded(PretendLink):
@@ -40,7 +40,8 @@ def test_the_choice_is_the_least_loaded_of_the_right_version(
         chosen = choose(it, pinned, options)
     except (NoReadyReplica, NotFound):
         chosen = None
-    usable = [option for option in options if option.is_usable]
+    is_stopped = state is DeploymentState.STOPPED
+    usable = [option for option in options if option.is_usable and not is_stopped]
     right = [option for option in usable if pinned is None or option.version == pinned]
     if right:
         assert chosen in right
@@ -72,6 +73,43 @@ def test_a_request_waits_for_one_that_sleeps_whatever_it_was_before() -> None:
 def test_nothing_waits_for_a_deployment_that_was_ended(state: DeploymentState) -> None:
     with pytest.raises(NoReadyReplica):
         choose(route(state=state), None, [])
+
+
+@pytest.mark.parametrize("pinned", [None, 1])
+def test_what_is_stopped_answers_nothing_though_its_replicas_are_still_there(
+    pinned: int | None,
+) -> None:
+    stopped = route(1, state=DeploymentState.STOPPED)
+    with pytest.raises(NoReadyReplica, match="stopped"):
+        choose(stopped, pinned, [PretendLink(1)])
+
+
+def test_nobody_waits_for_a_version_that_cannot_be_loaded() -> None:
+    broken = {"message": "The model cannot be loaded.", "version": 2}
+    tried = route(1, state=DeploymentState.DEGRADED, weights=trial(50.0), failure=broken)
+    main = PretendLink(1)
+    with pytest.raises(NoReadyReplica, match="cannot be loaded"):
+        choose(tried, 2, [main])
+    assert choose(tried, 1, [main]) is main
+    assert choose(tried, 1, []) is None
+    assert choose(tried, None, [main], 2) is main
+    rolling = route(1, wished=2, state=DeploymentState.DEGRADED, failure=broken)
+    with pytest.raises(NoReadyReplica, match="cannot be loaded"):
+        choose(rolling, 2, [main])
+    # It has begun to answer, and nobody has written that down yet.
+    assert choose(route(1, 2, weights=trial(50.0), failure=broken), 2, [main]) is None
+
+
+def test_who_waits_for_a_canary_is_told_once_it_is_known_to_be_broken() -> None:
+    desk = Desk(1, weights=trial(50.0))
+    desk.open(1)
+    waiting = desk.submit(pinned=2)
+    assert desk.answers_to(waiting) == []
+    broken = {"message": "The model cannot be loaded.", "version": 2}
+    told = route(1, state=DeploymentState.DEGRADED, weights=trial(50.0), failure=broken)
+    desk.dispatch.route({KEY: told})
+    (error,) = desk.answers_to(waiting)
+    assert isinstance(error, NoReadyReplica)
 
 
 def test_a_version_that_is_not_served_is_not_found() -> None:

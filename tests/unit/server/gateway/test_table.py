@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelry.server.gateway import table as tables
 from modelry.server.gateway.table import Table, View, process_name, table_files
@@ -88,6 +91,41 @@ def test_a_record_that_is_not_whole_yet_is_left_for_the_next_look(tmp_path: Path
     assert view.scan()
     assert view.scanned == used
     assert not view.scan()
+
+
+@pytest.mark.parametrize("size", [0, 8, 16, 100, 512, 515, 540, 600, 1000])
+def test_of_a_file_that_was_cut_off_what_is_whole_is_read(tmp_path: Path, size: int) -> None:
+    table = Table.create(tmp_path / "t", "web0-1")
+    for number in range(10):
+        table.claim(1, ("name", number), 10)
+    whole = (tmp_path / "t" / "web0-1").read_bytes()
+    (tmp_path / "cut").write_bytes(whole[:size])
+    if size < tables.HEADER_WORDS * tables.WORD:
+        with pytest.raises(ValueError, match=r"no table|empty"):
+            View(tmp_path / "cut")
+        return
+    view = View(tmp_path / "cut")
+    view.scan()
+    assert [record.name for record in view.records.values()] == [
+        ("name", number) for number in range((size - 512) // 112)
+    ]
+
+
+@given(st.binary(min_size=1, max_size=200), st.integers(512, 2000))
+def test_garbage_in_a_table_is_no_record_and_no_harm(garbage: bytes, at: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Table.create(Path(folder) / "t", "web0-1")
+        for number in range(10):
+            table.claim(1, ("name", number), 10)
+        table.words.cast("B")[at : at + len(garbage)] = garbage
+        view = View(
+            Path(folder) / "t" / "web0-1", lambda kind, words, size: (kind, words) == (1, 2)
+        )
+        view.scan()
+        assert {len(name) for _, name in view.records} <= {2}
+        assert all(len(record.values()) == record.size for record in view.records.values())
+        view.close()
+        table.close()
 
 
 def test_process_names_never_repeat() -> None:

@@ -29,7 +29,10 @@ MODEL = "A model version: 'name' (the newest), 'name:3' or 'name@alias'."
 REPLICAS = "Copies that answer, each a process: a fixed number; 0 stops the deployment."
 MIN_REPLICAS = "The fewest copies while it runs; autoscaling chooses between the two bounds."
 MAX_REPLICAS = "The most copies."
-IDLE = "Seconds without a request after which it sleeps; the next request wakes it. 0: never."
+IDLE = (
+    "Seconds without a request after which it sleeps; the next request wakes it. "
+    f"{deployments.SHORTEST_IDLE_S:g} or more; 0: never."
+)
 MAX_BATCH = "Rows that a replica computes at once, at most."
 THREADS = "Compute threads of each replica; at most the cores."
 MAX_IN_FLIGHT = (

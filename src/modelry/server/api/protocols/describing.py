@@ -13,6 +13,7 @@ from modelry.core.manifests import ModelManifest, TensorSpec
 from modelry.core.records import Route
 from modelry.core.states import DeploymentState
 from modelry.server.api.doors.datatypes import BYTES, DATATYPE_OF
+from modelry.server.gateway.choice import why_unloadable
 from modelry.server.gateway.totals import Totals
 
 SERVER_NAME = "modelry"
@@ -75,7 +76,8 @@ def state_of(route: Route, version: int) -> tuple[str, str]:
         return "READY", "it sleeps; the first request wakes it"
     if route.state is DeploymentState.FAILED:
         return "UNAVAILABLE", str((route.failure or {}).get("message") or "it fails to start")
-    return "LOADING", ""
+    reason = why_unloadable(route, version)
+    return ("LOADING", "") if reason is None else ("UNAVAILABLE", reason)
 
 
 def server_metadata() -> dict[str, Any]:

@@ -34,7 +34,10 @@ async def load(service: Service, caller: Caller, name: str, limit_s: float) -> N
 
 
 async def unload(service: Service, caller: Caller, name: str) -> None:
-    """Stops a deployment; it keeps its settings and is there to be loaded again."""
+    """Stops a deployment; it keeps its settings and is there to be loaded again.
+
+    When this returns, this process gives its replicas no new request.
+    """
     route = service.gateway.route(caller, name)
     await asyncio.to_thread(deployments.stop_deployment, service.store, route.project, route.name)
     await service.announce()

@@ -1,0 +1,3 @@
+def read(
+    text: bytes, start: int, end: int, sample: tuple[int, ...], is_batch: bool, is_double: bool
+) -> bytes | None: ...
