@@ -7,8 +7,8 @@ Every server gets the same `model.onnx` (made by a training on the built-in digi
 batches of at most 32 rows, and the same 16 pictures of 784 random numbers as JSON, one after the other. `wrk` (one
 thread) asks at 1, 16 and 64 connections. Modelry runs as a whole service with keys, limits and metering on. A peer
 that is not asked just now is paused (SIGSTOP), so that it takes no time from the one that is; Triton, whose watchdog
-does not survive that, and BentoML, whose batching would learn from the pause, go on idling. A sample of the answers is compared with the model
-run in this process; an answer that is not 200 ends the run.
+does not survive that, and BentoML, whose batching would learn from the pause, go on idling. A sample of the answers
+is compared with the model run in this process; an answer that is not 200 ends the run.
 
 Printed: medians over the rounds, and for each peer the ratio of Modelry's rate to its own with the spread of single
 rounds; the line `A/A` compares Modelry with itself and shows the noise.
