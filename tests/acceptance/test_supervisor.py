@@ -72,7 +72,7 @@ def test_kill_of_the_supervisor_ends_its_processes_and_does_not_hinder_the_next(
         kill_hard(service.process.pid)
         service.process.wait()
         # The same port, at once, though old web processes may still be about to leave it.
-        service.settings["port"] = port
+        service.settings |= {"port": port, "grpc_port": "0"}
         service.start()
         assert service.url.endswith(port)
         wait_until(lambda: len(service.processes()) == 1 + len(CHILDREN), 20, "one of each is left")
