@@ -18,6 +18,7 @@ class Cnn:
             os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
         )
 
-    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
+    # Its own default of max_latency_ms: with less it refuses requests of 64 connections (503).
+    @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=60000)
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self._session.run(None, {"x": x.astype(np.float32)})[0]

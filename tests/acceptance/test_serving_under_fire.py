@@ -6,11 +6,14 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from tests.acceptance import pausing
+from tests.acceptance.pausing_runtime import CRASH
 from tests.api import Api
 from tests.service import Service, kill_hard, wait_until
 
@@ -123,3 +126,48 @@ def test_no_request_fails_and_no_answer_is_wrong(
     assert all("RemoteProtocol" in text or "ReadError" in text for text in crowd.failures)
     for turn, version, answer in crowd.answers:
         np.testing.assert_allclose(answer, truth[version][turn], atol=1e-5)
+
+
+def test_an_input_that_crashes_the_model_among_64_good_clients(tmp_path: Path) -> None:
+    """It is told so, kills at most two replicas, and every good request is answered rightly."""
+    poison_seen: list[httpx.Response] = []
+    answers: list[tuple[float, httpx.Response]] = []
+    enough = threading.Event()
+    house = pausing.service_with_pausing(tmp_path / "home", 0.002, lease_s="0.6")
+    with house as (service, record), Api(service) as api:
+        pausing.deploy(api, max_batch=32, replicas=2)
+        url, headers = service.url + pausing.PATH, {"authorization": f"Bearer {service.key}"}
+
+        def ask(client: int) -> None:
+            with httpx.Client(headers=headers, timeout=60) as http:
+                number = client
+                while not enough.is_set():
+                    # Never CRASH: the numbers of a client are its own modulo 64.
+                    number += CLIENTS if number + CLIENTS != CRASH else 2 * CLIENTS
+                    answers.append((number, http.post(url, content=pausing.body_of(number))))
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        try:
+            wait_until(lambda: len(answers) > 10 * CLIENTS, 60, "the good clients get answers")
+            poison_seen.append(
+                httpx.post(url, content=pausing.body_of(CRASH), headers=headers, timeout=60)
+            )
+            target = len(answers) + 10 * CLIENTS
+            wait_until(lambda: len(answers) > target, 60, "the good clients go on")
+        finally:
+            enough.set()
+            for thread in threads:
+                thread.join()
+        assert poison_seen[0].status_code == 500
+        assert poison_seen[0].headers["x-modelry-error"] == "model_crashed"
+        assert "ended the model's process" in poison_seen[0].json()["error"]
+        assert 1 <= len(pausing.run_at(record)[CRASH]) <= 2
+        wrong = [
+            (number, answer.status_code, answer.text)
+            for number, answer in answers
+            if answer.status_code != 200 or answer.json()["predictions"] != [[number, 1 - number]]
+        ]
+        assert not wrong, wrong[:5]
+        api.wait_deployment(pausing.NAME, "ready")

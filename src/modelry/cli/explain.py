@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelry.cli.connection import connect
 from modelry.cli.quantities import parse_settings
-from modelry.cli.screen import JsonOption, print_facts, print_json, print_table, say
+from modelry.cli.screen import JsonOption, PictureOption, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
     from modelry.client import Explanation
@@ -40,7 +39,7 @@ def explain(
         typer.Option("--set", help="A setting of the method, NAME=VALUE; any number of times."),
     ] = None,
     version: Annotated[int | None, typer.Option(help="Ask this version.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Draw it: a new .png, .svg or .pdf file.")] = None,
+    to: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what each part of an input gave to the score of its label.

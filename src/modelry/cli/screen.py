@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
 #: Tables are not cut where nobody's window is the measure.
 _ENDLESS = 10_000
 
+#: Endings of pictures that can be drawn.
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def _check_picture(to: Path | None) -> Path | None:
+    """Before the work: a picture that cannot be written would be noticed after it."""
+    if to is not None and (to.suffix.lower() not in _PICTURES or not to.parent.is_dir()):
+        raise typer.BadParameter(
+            f"'{to}' cannot be drawn: name a file ending in .png, .svg or .pdf in a folder that is there."
+        )
+    return to
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(help="Draw it: a .png, .svg or .pdf file.", callback=_check_picture),
+]
 
 
 def out() -> Console:

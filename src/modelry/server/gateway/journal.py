@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,7 +147,10 @@ def journals(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_lines(path: Path, offset: int) -> tuple[list[Line], int]:
-    """Whole lines from a place on, and the place behind them; what is read is on the disk from then on."""
+    """Whole lines from a place on, and the place behind them; what is read is on the disk from then on.
+
+    A line that cannot be read (a bad disk, somebody's editor) is logged and left out: the others still count.
+    """
     with open(path, "rb") as file:
         os.fsync(file.fileno())
         file.seek(offset)
@@ -155,7 +158,15 @@ def read_lines(path: Path, offset: int) -> tuple[list[Line], int]:
         while b"\n" not in data and (more := file.read(READ_BYTES)):
             data += more
     end = data.rfind(b"\n") + 1
-    return [_decoder.decode(line) for line in data[:end].splitlines()], offset + end
+    return list(_decoded(data[:end], path)), offset + end
+
+
+def _decoded(data: bytes, path: Path) -> Iterator[Line]:
+    for text in data.splitlines():
+        try:
+            yield _decoder.decode(text)
+        except msgspec.DecodeError as error:
+            log.warning("damaged line of usage is left out: %s: %s", path.name, error)
 
 
 def finish(folder: Path, table: Path) -> None:

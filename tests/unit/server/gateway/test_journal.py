@@ -62,6 +62,23 @@ def test_a_line_has_what_came_since_the_line_before(tmp_path: Path) -> None:
     ]
 
 
+def test_a_damaged_line_is_left_out_and_the_others_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters, journal = Counters.private(), Journal(tmp_path, NAME)
+    use(counters, 1, 5)
+    journal.write(counters.take_touched(), 100.0)
+    (path,) = journals(tmp_path)[NAME]
+    with path.open("ab") as file:
+        file.write(b'\xff\x00 no line\n\n{"at": "noon"}\n{"rows": [["default", 1]]}\n')
+    journal._size = path.stat().st_size
+    use(counters, 1, 2)
+    journal.write(counters.take_touched(), 101.0)
+    assert written(tmp_path) == {"k1": (7, 21)}
+    assert path.name in caplog.text
+    assert read_lines(path, 0)[1] == path.stat().st_size
+
+
 def test_a_process_that_did_nothing_leaves_no_file(tmp_path: Path) -> None:
     Journal(tmp_path, NAME).write([], 1.0)
     assert journals(tmp_path) == {}
