@@ -44,6 +44,17 @@ def test_an_explanation_is_told_and_drawn(modelry: Run, seven: str, tmp_path: Pa
         assert min(picture.size) > 400
 
 
+@pytest.mark.parametrize("to", ["why.txt", "no/such/folder/why.png"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
+    modelry: Run, seven: str, tmp_path: Path, to: str
+) -> None:
+    with answering((200, ANSWER)) as server:
+        ended = modelry("explain", "digits", seven, "--to", str(tmp_path / to), url=server.url)
+    assert ended.status == 2
+    assert ".png, .svg or .pdf" in " ".join(ended.err.replace("│", " ").split())
+    assert server.asked == []
+
+
 def test_programs_get_every_number(modelry: Run, seven: str) -> None:
     with answering((200, TABLE)) as server:
         said = json.loads(modelry("explain", "people", seven, "--json", url=server.url).out)
