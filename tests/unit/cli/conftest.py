@@ -31,7 +31,9 @@ def modelry(
     """`modelry("jobs", "list", url=…)`; the home is empty and the environment clean."""
     monkeypatch.setenv("MODELRY_HOME", str(tmp_path / "home"))
     for name in ("MODELRY_URL", "MODELRY_PROJECT", "MODELRY_PORT"):
-        monkeypatch.delenv(name, raising=False)
+        # Set first: options write to the environment, and only what was set here is put back.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MODELRY_KEY", "mk_a_b")
 
     def run(*arguments: str, url: str | None = None) -> Ended:
