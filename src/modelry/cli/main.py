@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from modelry.cli import (
+    analyze,
     data,
     deployments,
     doctor,
@@ -90,6 +91,7 @@ deployments.register(app)
 rollouts.register(deployments.app)
 app.add_typer(deployments.app, name="deployments")
 explain.register(app)
+analyze.register(app)
 app.add_typer(keys.app, name="keys")
 usage.register(app)
 app.add_typer(projects.app, name="projects")

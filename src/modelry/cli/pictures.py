@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelry.cli.held_out import HeldOut
     from modelry.client import Explanation, Prediction
+    from modelry.core.analysis import Analysis, Layer
     from modelry.core.records import MetricPoint
 
 #: From the Okabe-Ito palette, told apart by everybody; shapes and words say the same as the colours.
@@ -133,6 +134,81 @@ def _draw_columns(found: Explanation, most: int = 16) -> Any:
     if len(found.columns) > count:
         axes.set_title(f"the {count} weightiest of {len(found.columns)}", fontsize=9, color="0.35")
     return figure
+
+
+def draw_analysis(path: Path, found: Analysis, most: int = 12) -> None:
+    """Left: each layer's share of the multiply-adds beside its share of the time. Right: the roofline."""
+    layers = [layer for layer in found.layers if layer.macs]
+    heavy = sorted(layers, key=lambda layer: layer.macs, reverse=True)[:most]
+    shown = [layer for layer in layers if layer in heavy]
+    figure = _figure(11.0, 2.6 + 0.3 * max(len(shown), 5))
+    figure.suptitle(drawable(f"What {found.name} costs"), fontsize=13, x=0.02, ha="left")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    places = range(len(shown))
+    for offset, colour, name, shares in (
+        (-0.2, BLUE, "of the multiply-adds", [layer.macs / found.macs for layer in shown]),
+        (0.2, ORANGE, "of the time", [layer.time_us / found.time_us for layer in shown]),
+    ):
+        heights = [place + offset for place in places]
+        bars = left.barh(heights, [100 * share for share in shares], 0.38, color=colour, label=name)
+        left.bar_label(
+            bars, [f"{share:.0%}" for share in shares], padding=3, fontsize=8, color="0.35"
+        )
+    left.set_yticks(places, labels=[drawable(layer.name) for layer in shown], fontsize=9)
+    left.invert_yaxis()
+    left.margins(x=0.12)
+    left.set_xlabel("share, %")
+    left.legend(frameon=False, fontsize=9, loc="lower right")
+    _draw_roofline(right, found, shown)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+def _draw_roofline(axes: Any, found: Analysis, layers: Sequence[Layer]) -> None:
+    """FLOP per byte against FLOP/s on logarithmic axes; the roof is what the machine reached."""
+    rows, rates = found.timed_rows, found.rates
+    points = [
+        (layer.intensity(rows), 2 * rows * layer.macs / layer.time_us / 1e3, layer)
+        for layer in layers
+        if layer.time_us
+    ]
+    low = min([rates.ridge / 10, *(point[0] / 2 for point in points)])
+    high = max([rates.ridge * 10, *(point[0] * 2 for point in points)])
+    roof = [
+        (x, min(x * rates.bytes_per_s, rates.flops_per_s) / 1e9) for x in (low, rates.ridge, high)
+    ]
+    axes.plot(*zip(*roof, strict=True), color="0.4", linewidth=1.5)
+    axes.annotate(
+        f"{rates.flops_per_s / 1e9:.0f} GFLOP/s",
+        roof[-1],
+        xytext=(0, 4),
+        textcoords="offset points",
+        fontsize=8,
+        ha="right",
+    )
+    axes.annotate(
+        f"{rates.bytes_per_s / 1e9:.1f} GB/s",
+        roof[0],
+        xytext=(8, 2),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    for x, y, layer in points:
+        is_compute = layer.bound(rows, rates) == "compute"
+        axes.plot(
+            x, y, "o" if is_compute else "s", color=BLUE if is_compute else ORANGE, markersize=6
+        )
+        axes.annotate(
+            drawable(layer.name), (x, y), xytext=(6, -3), textcoords="offset points", fontsize=8
+        )
+    axes.set(xscale="log", yscale="log", xlabel="FLOP per byte", ylabel="GFLOP/s")
+    axes.set_title(
+        f"○ limited by arithmetic, □ by memory; batches of {rows}, {rates.threads} threads",
+        fontsize=9,
+        color="0.35",
+    )
+    axes.grid(alpha=0.25, which="major")
 
 
 def save_digit(path: Path, held_out: HeldOut, *, label: str) -> None:

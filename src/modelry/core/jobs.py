@@ -10,7 +10,7 @@ from modelry.core.errors import InvalidParameter
 from modelry.core.recipes import get_recipe
 
 #: Every kind a user may ask for through `POST /api/v1/jobs`; imports come through `POST /api/v1/datasets`.
-USER_KINDS = ("train", "predict-batch", "sleep")
+USER_KINDS = ("train", "predict-batch", "analyze", "sleep")
 #: What a finished job of a kind adds a version to: the noun that `Job.makes` names.
 MAKES: dict[str, Literal["dataset", "model"]] = {
     "import-data": "dataset",
@@ -80,6 +80,17 @@ class PredictBatchParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     max_batch: int = 32
     #: Seconds between checkpoints.
     checkpoint_s: float = 10.0
+
+
+class AnalyzeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`analyze`: count and time what each layer of a model costs."""
+
+    #: What it is called in the answer: `digits:1`, or `cnn on mnist:1`.
+    name: str
+    #: The recipe whose network is built for the data's rows; None: the model version that is the input.
+    recipe: str | None = None
+    #: Complete and checked by the recipe's card.
+    params: dict[str, Any] = {}
 
 
 class SleepParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ JOB_KINDS = {
     "import-model": "modelry.worker.models.importing.job:run",
     "train": "modelry.worker.training.job:run",
     "predict-batch": "modelry.worker.predicting.job:run",
+    "analyze": "modelry.worker.analysis.job:run",
 }
 _TRACEBACK_LINES = 20
 

@@ -228,6 +228,25 @@ class AsyncClient:
         body.update({key: value for key, value in options.items() if value is not None})
         return await self.jobs.create(body)
 
+    async def analyze(
+        self,
+        target: str,
+        *,
+        data: str | None = None,
+        preset: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> AsyncJobHandle:
+        """Starts a job that counts and times what each layer costs; `analysis_in(job.record.notes)` reads the answer.
+
+        `target` is a model version (`digits`, `digits:3`, `digits@best`), or a recipe's name with the `data` whose
+        rows its network is for. The other arguments are the recipe's.
+        """
+        options = {"data": data, "preset": preset, "threads": threads}
+        body: dict[str, Any] = {"kind": "analyze", "target": target, "params": dict(params or {})}
+        body.update({key: value for key, value in options.items() if value is not None})
+        return await self.jobs.create(body)
+
     async def recipes(self) -> list[dict[str, Any]]:
         """What can be trained: the cards with all parameters and their bounds."""
         found: list[dict[str, Any]] = await self._http.get("/api/v1/recipes")

@@ -229,6 +229,25 @@ class Client:
         body.update({key: value for key, value in options.items() if value is not None})
         return self.jobs.create(body)
 
+    def analyze(
+        self,
+        target: str,
+        *,
+        data: str | None = None,
+        preset: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+    ) -> JobHandle:
+        """Starts a job that counts and times what each layer costs; `analysis_in(job.record.notes)` reads the answer.
+
+        `target` is a model version (`digits`, `digits:3`, `digits@best`), or a recipe's name with the `data` whose
+        rows its network is for. The other arguments are the recipe's.
+        """
+        options = {"data": data, "preset": preset, "threads": threads}
+        body: dict[str, Any] = {"kind": "analyze", "target": target, "params": dict(params or {})}
+        body.update({key: value for key, value in options.items() if value is not None})
+        return self.jobs.create(body)
+
     def recipes(self) -> list[dict[str, Any]]:
         """What can be trained: the cards with all parameters and their bounds."""
         found: list[dict[str, Any]] = self._http.get("/api/v1/recipes")

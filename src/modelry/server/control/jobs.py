@@ -8,17 +8,24 @@ from typing import Any
 
 import msgspec
 
-from modelry.core.errors import InvalidParameter, NotFound, WrongDataKind
+from modelry.core.errors import InvalidParameter, InvalidRequest, NotFound, WrongDataKind
 from modelry.core.feeding import plan_feed
 from modelry.core.ids import check_name
-from modelry.core.jobs import PredictBatchParams, SleepParams, TrainParams, check_train_params
+from modelry.core.jobs import (
+    AnalyzeParams,
+    PredictBatchParams,
+    SleepParams,
+    TrainParams,
+    check_train_params,
+)
 from modelry.core.manifests import DatasetManifest, ModelManifest
-from modelry.core.recipes import RecipeCard, get_recipe
+from modelry.core.recipes import RecipeCard, get_recipe, list_recipes
 from modelry.core.records import DatasetVersion, Job, LogLine, MetricPoint, ModelVersion
 from modelry.core.settings import Settings
 from modelry.core.states import JobState, JobWish
+from modelry.core.texts import STRING
 from modelry.server.control.references import read_data_reference, read_model_reference
-from modelry.server.store import Store, curves, datasets, jobs, models
+from modelry.server.store import Store, Transaction, curves, datasets, jobs, models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,18 @@ class BatchPrediction:
     split: str | None = None
     max_batch: int = 32
     checkpoint_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """A wish to know what each layer of a network costs."""
+
+    #: A recipe's name; or a model: `name`, `name:3` or `name@alias`.
+    target: str
+    params: dict[str, Any]
+    #: For a recipe: `name` or `name:3`.
+    data: str | None = None
+    preset: str | None = None
 
 
 def submit_training(
@@ -124,6 +143,73 @@ def submit_batch_prediction(
             memory_limit_bytes=resources.memory_limit_bytes,
             time_limit_s=resources.time_limit_s,
         )
+
+
+def submit_analysis(
+    store: Store, settings: Settings, project: str, wish: Analysis, resources: Resources
+) -> Job:
+    """The job that counts and times; a recipe's name means the recipe, `name:1` always a model."""
+    threads = check_threads(resources.threads, settings.job_threads)
+    is_recipe = wish.target in {card.name for card in list_recipes()}
+    if not is_recipe and (wish.data or wish.params or wish.preset):
+        raise InvalidRequest(
+            f"'{wish.target}' is no recipe, and a model version has its data and parameters already.",
+            remedy="Leave out data, params and preset; `modelry recipes` lists the recipes.",
+        )
+    with store.write() as tx:
+        params, inputs = (
+            _analysis_of_recipe(tx, project, wish)
+            if is_recipe
+            else _analysis_of_model(tx, project, wish)
+        )
+        return jobs.create(
+            tx,
+            project=project,
+            kind="analyze",
+            makes="",
+            params=msgspec.to_builtins(params),
+            inputs=inputs,
+            threads=threads,
+            memory_limit_bytes=resources.memory_limit_bytes,
+            time_limit_s=resources.time_limit_s,
+        )
+
+
+def _analysis_of_recipe(
+    tx: Transaction, project: str, wish: Analysis
+) -> tuple[AnalyzeParams, dict[str, str]]:
+    card = get_recipe(wish.target)
+    if wish.data is None:
+        raise InvalidRequest(
+            f"The network of '{card.name}' has a size only for given rows.",
+            remedy="Name the data too (--data NAME); a model of that name is written with its version "
+            f"('{card.name}:1').",
+        )
+    complete = check_train_params(card.name, wish.params, wish.preset)
+    version = datasets.get_version(tx, project, *read_data_reference(wish.data))
+    check_learnable(card, version)
+    name = f"{card.name} on {version.dataset}:{version.version}"
+    params = AnalyzeParams(name=name, recipe=card.name, params=complete)
+    return params, {"data": version.id}
+
+
+def _analysis_of_model(
+    tx: Transaction, project: str, wish: Analysis
+) -> tuple[AnalyzeParams, dict[str, str]]:
+    version = models.get_version(tx, project, *read_model_reference(wish.target))
+    manifest = msgspec.convert(version.manifest, ModelManifest)
+    name = f"{version.model}:{version.version}"
+    if "onnxruntime" not in manifest.runtimes:
+        raise WrongDataKind(
+            f"'{name}' has no ONNX graph, and the cost is counted in that.",
+            remedy="Import the model as ONNX, or train it by a recipe.",
+        )
+    if any(spec.dtype == STRING for spec in manifest.inputs):
+        raise WrongDataKind(
+            f"'{name}' takes texts inside its graph; what they cost depends on the text.",
+            remedy="Analyse a model that takes numbers or tokens.",
+        )
+    return AnalyzeParams(name=name), {"model": version.id}
 
 
 def submit_sleep(store: Store, project: str, params: SleepParams, resources: Resources) -> Job:

@@ -82,6 +82,20 @@ class NewBatchPrediction(NewJob):
     )
 
 
+class NewAnalysis(NewJob):
+    """A model or a recipe's network whose cost is to be counted and timed, layer by layer."""
+
+    kind: Literal["analyze"]
+    target: str = Field(
+        description="A recipe's name, or a model version: 'name', 'name:3' or 'name@alias'."
+    )
+    data: str | None = Field(
+        default=None, description="For a recipe: the data set whose rows the network is for."
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="For a recipe: parameters.")
+    preset: str | None = Field(default=None, description="For a recipe: a named set of parameters.")
+
+
 class NewSleep(NewJob):
     """A job that counts steps and does nothing else."""
 
@@ -93,7 +107,9 @@ class NewSleep(NewJob):
     )
 
 
-AnyJob = Annotated[NewTraining | NewBatchPrediction | NewSleep, Field(discriminator="kind")]
+AnyJob = Annotated[
+    NewTraining | NewBatchPrediction | NewAnalysis | NewSleep, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +166,13 @@ def submit_job(call: Annotated[Call, needs("train")], body: AnyJob) -> Job:
         )
         return jobs.submit_batch_prediction(
             service.store, service.settings, call.project, asked, body.resources
+        )
+    if isinstance(body, NewAnalysis):
+        wanted = jobs.Analysis(
+            target=body.target, data=body.data, params=body.params, preset=body.preset
+        )
+        return jobs.submit_analysis(
+            service.store, service.settings, call.project, wanted, body.resources
         )
     wish = jobs.Training(
         recipe=body.recipe,
