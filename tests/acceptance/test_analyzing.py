@@ -49,6 +49,10 @@ def test_a_recipe_and_what_it_trained_have_the_same_cost(
         "classes",
     ]
 
+    # A list of a hundred jobs is not to carry a hundred analyses.
+    assert [job["notes"] for job in api.get("/jobs", params={"kind": "analyze"})] == [{}, {}]
+    assert "analysis" not in modelry(service, "jobs", "show", record.id).stdout
+
     done = modelry(service, "analyze", "digits", "--to", str(tmp_path / "cost.png"))
     assert done.returncode == 0, done.stderr
     assert "2,230,272" in done.stdout

@@ -197,7 +197,8 @@ def _facts(job: Job) -> list[tuple[str, Any]]:
         ("time limit", None if job.time_limit_s is None else f"{job.time_limit_s:g} s"),
         ("checkpoint", None if job.checkpoint_step is None else f"step {job.checkpoint_step}"),
         *((f"  {name}", value) for name, value in _params(job)),
-        *((name, value) for name, value in job.notes.items()),
+        # A long answer, such as an analysis, has a command of its own that shows it.
+        *((name, value) for name, value in job.notes.items() if not isinstance(value, dict)),
         ("created", moment(job.created_at)),
         ("started", moment(job.started_at)),
         ("finished", moment(job.finished_at)),

@@ -117,6 +117,36 @@ def export(
 
 
 @app.command()
+def report(
+    model: RefArgument,
+    to: Annotated[Path | None, typer.Option(help="The page to write, such as report.html.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a page about a version: curves, confusion, calibration, its worst errors, how it was made.
+
+    The page is one file without links to anything else. It shows rows of the test split, if your key may read them.
+
+    \b
+    Examples:
+      modelry models report digits --to digits.html
+      modelry models report digits:2 --json
+    """
+    if (to is None) != as_json:
+        raise typer.BadParameter("Give --to FILE.html, or --json.")
+    if to is not None and (to.suffix.lower() not in (".html", ".htm") or not to.parent.is_dir()):
+        raise typer.BadParameter(f"'{to}' is no .html file in a folder that is there.")
+    from modelry.cli.reports import gather, write_page
+
+    with connect() as client:
+        found = gather(client, model, with_rows=to is not None)
+    if to is None:
+        print_json(found.plain())
+        return
+    write_page(to, found)
+    say(f"Written: {to}")
+
+
+@app.command()
 def rm(names: NamesArgument) -> None:
     """Remove models (NAME) or single versions (NAME:VERSION).
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,13 @@ _CJK_FONTS = (
 _GRID = (4, 8)
 
 
-def draw_curves(path: Path, points: Iterable[MetricPoint], test_accuracy: float | None) -> None:
+def draw_curves(
+    path: Path | io.StringIO,
+    points: Iterable[MetricPoint],
+    test_accuracy: float | None,
+    *,
+    format: str | None = None,
+) -> None:
     """Loss and accuracy of each epoch, side by side; the test accuracy as a dashed line."""
     curves = _curves(points)
     figure = _figure(10, 3.8)
@@ -49,7 +56,22 @@ def draw_curves(path: Path, points: Iterable[MetricPoint], test_accuracy: float 
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format=format)
+
+
+def curves_svg(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """The same of name → (step, value), as an SVG element without declarations, to stand in a page."""
+    from modelry.core.records import MetricPoint
+
+    points = [
+        MetricPoint(name=name, step=int(step), value=value, at=0.0)
+        for name, curve in curves.items()
+        for step, value in curve
+    ]
+    buffer = io.StringIO()
+    draw_curves(buffer, points, None, format="svg")
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
 
 
 def draw_answers(path: Path, held_out: HeldOut, answers: list[Prediction]) -> None:

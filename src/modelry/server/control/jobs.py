@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from modelry.core.analysis import NOTE
 from modelry.core.errors import InvalidParameter, InvalidRequest, NotFound, WrongDataKind
 from modelry.core.feeding import plan_feed
 from modelry.core.ids import check_name
@@ -238,9 +239,10 @@ def list_jobs(
     limit: int,
     before: str | None,
 ) -> list[Job]:
-    """The newest first; `before` is the last id of the page before."""
+    """The newest first, without their analyses; `before` is the last id of the page before."""
     with store.read() as tx:
-        return jobs.list(tx, project, state=state, kind=kind, limit=limit, before=before)
+        found = jobs.list(tx, project, state=state, kind=kind, limit=limit, before=before)
+    return [_without_analysis(job) for job in found]
 
 
 def get_job(store: Store, project: str, job_id: str) -> Job:
@@ -275,6 +277,13 @@ def delete_job(store: Store, project: str, job_id: str) -> None:
     """Removes a finished job with its log and curves; what it made stays."""
     with store.write() as tx:
         jobs.delete(tx, project, job_id)
+
+
+def _without_analysis(job: Job) -> Job:
+    """A large network's has a line for each of a thousand operators."""
+    if NOTE not in job.notes:
+        return job
+    return replace(job, notes={name: value for name, value in job.notes.items() if name != NOTE})
 
 
 def check_threads(threads: int | None, default: int) -> int:

@@ -40,3 +40,43 @@ def test_a_probability_of_zero_does_not_make_the_loss_infinite() -> None:
     evaluation = Evaluation(["a", "b"])
     evaluation.add(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
     assert np.isfinite(evaluation.metrics()["loss"])
+
+
+def test_calibration_by_hand_and_in_whatever_batches() -> None:
+    best = np.array([0.55, 0.58, 0.93, 0.97, 1.0, 0.91])
+    is_right = np.array([True, False, True, True, True, False])
+    probabilities = np.stack([best, 1 - best], axis=1)
+    truth = np.where(is_right, 0, 1)
+    whole, parts = Evaluation(["a", "b"]), Evaluation(["a", "b"])
+    whole.add(probabilities, truth)
+    for row in range(6):
+        parts.add(probabilities[row : row + 1], truth[row : row + 1])
+    found = whole.metrics()["calibration"]
+    assert parts.metrics()["calibration"]["error"] == pytest.approx(found["error"])
+    assert [part["rows"] for part in found["bins"]] == [2, 4]
+    assert [part["accuracy"] for part in found["bins"]] == pytest.approx([0.5, 0.75])
+    assert [part["probability"] for part in found["bins"]] == pytest.approx([0.565, 0.9525])
+    assert found["error"] == pytest.approx((2 * 0.065 + 4 * 0.2025) / 6)
+
+
+def test_the_errors_it_was_surest_of_come_first_with_their_rows() -> None:
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet([1, 1, 1], 500)
+    truth = random.integers(0, 3, 500)
+    evaluation = Evaluation(["a", "b", "c"])
+    for start in range(0, 500, 64):
+        evaluation.add(probabilities[start : start + 64], truth[start : start + 64])
+    said = probabilities.argmax(axis=1)
+    wrong = [row for row in range(500) if said[row] != truth[row]]
+    wrong.sort(key=lambda row: -probabilities[row, said[row]])
+    found = evaluation.metrics()["worst"]
+    assert [error["row"] for error in found] == wrong[:32]
+    first = found[0]
+    assert (first["truth"], first["said"]) == ("abc"[truth[wrong[0]]], "abc"[said[wrong[0]]])
+    assert first["probability"] == pytest.approx(probabilities[wrong[0]].max())
+
+
+def test_a_model_without_errors_has_none() -> None:
+    evaluation = Evaluation(["a", "b"])
+    evaluation.add(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+    assert evaluation.metrics()["worst"] == []
