@@ -288,6 +288,9 @@ def _making(report: Report) -> Iterator[str]:
             ("data", f"{data['name']}:{data['version']}"),
             ("data's fingerprint", data["fingerprint"]),
         ]
+    if start := lineage.get("start"):
+        frozen = ", all but the last layer frozen" if start["freeze"] else ""
+        facts.append(("started from", f"{start['name']}:{start['version']}{frozen}"))
     facts += [(name, lineage.get(name)) for name in ("job", "attempt", "threads")]
     facts += sorted((lineage.get("environment") or {}).items())
     facts += [(name, value) for name, value in (manifest.get("source") or {}).items()]

@@ -25,6 +25,15 @@ def train(
         typer.Option("--set", help="A parameter, NAME=VALUE; any number of times."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A named group of settings.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Begin with this version's weights: NAME, NAME:VERSION, NAME@ALIAS."
+        ),
+    ] = None,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="With --from: only the last layer learns.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(help="Compute threads; part of what makes runs repeatable.")
     ] = None,
@@ -43,6 +52,7 @@ def train(
     Examples:
       modelry train cnn --data mnist --model mnist --set epochs=5 --watch
       modelry train rnn --data mnist --model mnist-rnn --set cell=gru --time 1h
+      modelry train cnn --data letters --model letters --from mnist --freeze --set epochs=2
     """
     with connect() as client:
         job = client.train(
@@ -50,6 +60,8 @@ def train(
             data=data,
             model=model,
             preset=preset,
+            start=start,
+            freeze=freeze or None,
             threads=threads,
             memory_limit_bytes=None if memory is None else parse_bytes(memory),
             time_limit_s=None if time is None else parse_seconds(time),

@@ -21,7 +21,7 @@ MAKES: dict[str, Literal["dataset", "model"]] = {
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`train`: learn a model from a data set."""
+    """`train`: learn a model from a data set; from the weights of the input `model`, where there is one."""
 
     recipe: str
     #: Complete and checked by the recipe's card.
@@ -31,6 +31,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     #: Seconds between checkpoints, or steps where that is given (tests do).
     checkpoint_s: float = 10.0
     checkpoint_steps: int | None = None
+    #: With an input `model`, whose weights are the beginning: only the last layer learns.
+    freeze: bool = False
 
 
 class ImportParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

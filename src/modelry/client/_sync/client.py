@@ -85,12 +85,15 @@ class Client:
         time_limit_s: float | None = None,
         checkpoint_s: float | None = None,
         checkpoint_steps: int | None = None,
+        start: str | None = None,
+        freeze: bool | None = None,
         **more_params: Any,
     ) -> JobHandle:
         """Starts a training job: `client.train("cnn", data="mnist", model="mnist", epochs=5)`.
 
-        Every other keyword is a parameter of the recipe; `client.recipes()` lists them. `params` takes them as a
-        mapping, for names that are keywords here.
+        `start` names a model version of the same recipe whose weights are the beginning; with `freeze` only the last
+        layer learns. Every other keyword is a parameter of the recipe; `client.recipes()` lists them. `params` takes
+        them as a mapping, for names that are keywords here.
         """
         options = {
             "preset": preset,
@@ -99,6 +102,8 @@ class Client:
             "time_limit_s": time_limit_s,
             "checkpoint_s": checkpoint_s,
             "checkpoint_steps": checkpoint_steps,
+            "start": start,
+            "freeze": freeze,
         }
         body: dict[str, Any] = {
             "kind": "train",

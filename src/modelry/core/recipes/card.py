@@ -30,6 +30,8 @@ class Param:
     length: tuple[int, int] = (1, 8)
     #: Whether None (not given) is a value of its own.
     optional: bool = False
+    #: Whether it decides what layers there are: a training that starts from another model's weights must have the same.
+    is_structural: bool = False
 
     @property
     def expected(self) -> str:
@@ -143,6 +145,11 @@ class RecipeCard:
                 return param
         known = ", ".join(param.name for param in self.params)
         raise UnknownParameter(owner=f"The recipe '{self.name}'", name=name, known=known)
+
+    @property
+    def structure(self) -> list[str]:
+        """The parameters that decide what layers there are."""
+        return [param.name for param in self.params if param.is_structural]
 
     def check(self, given: dict[str, Any]) -> dict[str, Any]:
         """All parameters with defaults filled in; raises for unknown names and values out of bounds."""

@@ -19,6 +19,7 @@ CNN = RecipeCard(
             minimum=1,
             maximum=2048,
             help="Filters of each convolution; one block of convolution and pooling per number.",
+            is_structural=True,
         ),
         Param(
             name="kernel",
@@ -27,6 +28,7 @@ CNN = RecipeCard(
             minimum=1,
             maximum=15,
             help="Side of the square filters, without padding.",
+            is_structural=True,
         ),
         Param(
             name="pooling",
@@ -34,6 +36,7 @@ CNN = RecipeCard(
             default="max",
             choices=("max", "average"),
             help="How 2×2 neighbours become one.",
+            is_structural=True,
         ),
         Param(
             name="hidden",
@@ -42,6 +45,7 @@ CNN = RecipeCard(
             minimum=1,
             maximum=16384,
             help="Widths of the dense layers before the last.",
+            is_structural=True,
         ),
         Param(
             name="dropout",

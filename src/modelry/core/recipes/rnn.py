@@ -18,6 +18,7 @@ RNN = RecipeCard(
             default="lstm",
             choices=("rnn", "lstm", "gru"),
             help="The recurrent cell.",
+            is_structural=True,
         ),
         Param(
             name="hidden",
@@ -26,6 +27,7 @@ RNN = RecipeCard(
             minimum=1,
             maximum=4096,
             help="Width of each recurrent layer.",
+            is_structural=True,
         ),
         Param(
             name="layers",
@@ -34,12 +36,14 @@ RNN = RecipeCard(
             minimum=1,
             maximum=16,
             help="Recurrent layers on top of each other.",
+            is_structural=True,
         ),
         Param(
             name="bidirectional",
             type="bool",
             default=False,
             help="Read the sequence from both ends.",
+            is_structural=True,
         ),
         Param(
             name="dropout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,6 +52,10 @@ class Training:
     preset: str | None = None
     checkpoint_s: float | None = None
     checkpoint_steps: int | None = None
+    #: The version whose weights are the beginning: `name`, `name:3` or `name@alias`.
+    start: str | None = None
+    #: Only the last layer learns.
+    freeze: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,25 +91,40 @@ def submit_training(
 ) -> Job:
     """The job that trains; recipe, parameters and data are checked now, against the data's own manifest."""
     card = get_recipe(wish.recipe)
-    params = TrainParams(
-        recipe=card.name,
-        params=check_train_params(card.name, wish.params, wish.preset),
-        model=check_name(wish.model, "model"),
-        checkpoint_s=wish.checkpoint_s or settings.checkpoint_s,
-        checkpoint_steps=wish.checkpoint_steps,
-    )
+    if wish.freeze and wish.start is None:
+        raise InvalidParameter(
+            name="freeze",
+            value=True,
+            expected="a start too: random layers that never learn are of no use",
+        )
+    complete = check_train_params(card.name, wish.params, wish.preset)
+    model = check_name(wish.model, "model")
     threads = check_threads(resources.threads, settings.job_threads)
     name, number = read_data_reference(wish.data)
     with store.write() as tx:
         version = datasets.get_version(tx, project, name, number)
         check_learnable(card, version)
+        inputs = {"data": version.id}
+        if wish.start is not None:
+            start = models.get_version(tx, project, *read_model_reference(wish.start))
+            complete |= _structure_of(card, wish, start)
+            _check_rows(version, start)
+            inputs["model"] = start.id
+        params = TrainParams(
+            recipe=card.name,
+            params=complete,
+            model=model,
+            checkpoint_s=wish.checkpoint_s or settings.checkpoint_s,
+            checkpoint_steps=wish.checkpoint_steps,
+            freeze=wish.freeze,
+        )
         return jobs.create(
             tx,
             project=project,
             kind="train",
             makes=params.model,
             params=msgspec.to_builtins(params),
-            inputs={"data": version.id},
+            inputs=inputs,
             threads=threads,
             memory_limit_bytes=resources.memory_limit_bytes,
             time_limit_s=resources.time_limit_s,
@@ -303,6 +323,39 @@ def check_learnable(card: RecipeCard, version: DatasetVersion) -> None:
     if reason is not None:
         raise WrongDataKind(
             recipe=card.name, data=f"{version.dataset}:{version.version}", reason=reason
+        )
+
+
+def _structure_of(card: RecipeCard, wish: Training, start: ModelVersion) -> dict[str, Any]:
+    """The start's layers; raises `InvalidParameter` where it has none of this recipe, or others were asked for."""
+    name = f"{start.model}:{start.version}"
+    recipe = msgspec.convert(start.manifest, ModelManifest).recipe
+    if recipe is None or recipe.name != card.name:
+        raise InvalidParameter(
+            name="start",
+            value=name,
+            expected=f"a version that the recipe '{card.name}' has trained",
+        )
+    built = card.check(recipe.params)
+    for param in card.structure:
+        asked = wish.params.get(param)
+        if asked is not None and card.param(param).check(asked) != built[param]:
+            raise InvalidParameter(
+                name=param, value=asked, expected=f"{built[param]} or nothing: '{name}' is built so"
+            )
+    return {param: built[param] for param in card.structure}
+
+
+def _check_rows(data: DatasetVersion, start: ModelVersion) -> None:
+    """The numbers of a row must be as many as the start takes; the worker compares the shapes."""
+    manifest = msgspec.convert(data.manifest, DatasetManifest)
+    (feature,) = (one for name, one in manifest.features.items() if name != manifest.target)
+    takes = msgspec.convert(start.manifest, ModelManifest).inputs[0].shape[1:]
+    if math.prod(length or 0 for length in takes) != math.prod(feature.shape):
+        row, taken = ("×".join(map(str, shape)) for shape in (feature.shape, takes))
+        raise WrongDataKind(
+            f"A row of '{data.dataset}:{data.version}' is {row}, and '{start.model}:{start.version}' takes {taken}.",
+            remedy="Start from a model of such rows, or from none.",
         )
 
 

@@ -21,6 +21,7 @@ def trace(spec: JobSpec, recipe: str, params: dict[str, Any]) -> dict[str, Any]:
         "attempt": spec.attempt,
         "recipe": {"name": recipe, "params": params, "code_sha256": code_digest(recipe)},
         "data": spec.names.get("data", {}),
+        **_start(spec),
         "seed": params["seed"],
         "threads": spec.threads,
         "environment": {
@@ -30,3 +31,11 @@ def trace(spec: JobSpec, recipe: str, params: dict[str, Any]) -> dict[str, Any]:
             **{name: version(name) for name in _PACKAGES},
         },
     }
+
+
+def _start(spec: JobSpec) -> dict[str, Any]:
+    """The version whose weights were the beginning, if there was one."""
+    start = spec.names.get("model")
+    if start is None:
+        return {}
+    return {"start": {**start, "freeze": bool(spec.params.get("freeze"))}}

@@ -17,6 +17,8 @@ class Network(nn.Sequential):
 
     #: One row of the model's tensor input, without the batch: `(28, 28, 1)` or `(28, 28)`.
     input_shape: tuple[int, ...]
+    #: The layer that answers, by its name: it depends on the labels, all before it on the rows alone.
+    head = "classes"
 
     def forward(self, rows: Tensor) -> Tensor:
         """batch × `input_shape` → batch × classes (logits, before softmax)."""

@@ -9,10 +9,13 @@ import torch
 
 from modelry.core.errors import InternalError
 from modelry.core.jobs import TrainParams
+from modelry.core.manifests import read_model
 from modelry.core.recipes import get_recipe
 from modelry.core.results import to_result
 from modelry.worker.context import JobContext
 from modelry.worker.data.reading import Rows, open_dataset
+from modelry.worker.models.content import check_content
+from modelry.worker.models.package import MANIFEST
 from modelry.worker.recipes.building import build_network, check_data
 from modelry.worker.recipes.network import Network
 from modelry.worker.training.checkpoints import read_checkpoint
@@ -20,6 +23,7 @@ from modelry.worker.training.loop import Training
 from modelry.worker.training.publishing import publish
 from modelry.worker.training.randomness import seed_everything
 from modelry.worker.training.samples import Samples, to_samples
+from modelry.worker.training.starting import freeze, take_weights
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -36,6 +40,10 @@ def run(context: JobContext) -> dict[str, Any]:
     seed_everything(params["seed"])
     network = build_network(card.name, params, tuple(train.feature.shape), len(train.label_names))
     context.note("parameters", network.parameter_count)
+    if "model" in context.spec.inputs:
+        _start(context, network, train.label_names)
+    if order.freeze:
+        freeze(network)
     training = Training(
         network,
         _read(context, train, network),
@@ -59,6 +67,17 @@ def run(context: JobContext) -> dict[str, Any]:
         test=_read(context, test, network),
     )
     return to_result(made)
+
+
+def _start(context: JobContext, network: Network, labels: list[str]) -> None:
+    """The beginning is another version's end."""
+    folder = context.fetch("model")
+    check_content(context.spec.inputs["model"], folder)
+    manifest = read_model((folder / MANIFEST).read_bytes())
+    has_head = take_weights(network, folder, manifest, labels)
+    start = context.spec.names["model"]
+    rest = "" if has_head else "; its labels are others, so the last layer begins anew"
+    context.log(f"Starts from {start['name']}:{start['version']}{rest}.")
 
 
 def _read(context: JobContext, rows: Rows, network: Network) -> Samples:

@@ -81,7 +81,9 @@ class Training:
                 value=params["validation"],
                 expected="0 for this data: no class has a second row that could be held out",
             )
-        self._optimizer = make_optimizer(params, network.parameters())
+        self._optimizer = make_optimizer(
+            params, (weight for weight in network.parameters() if weight.requires_grad)
+        )
         patience = params["patience"]
         self._stopping = EarlyStopping(patience) if patience is not None else None
         self._micro_rows = micro_batch_rows(network, samples, context.spec.limits.memory_bytes)

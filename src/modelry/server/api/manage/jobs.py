@@ -63,6 +63,12 @@ class NewTraining(NewJob):
         le=LARGEST,
         description="Steps between checkpoints, instead of seconds.",
     )
+    start: str | None = Field(
+        default=None,
+        description="Begin with the weights of this version of the same recipe: 'name', 'name:3' or 'name@alias'. "
+        "The last layer begins anew where the labels are others.",
+    )
+    freeze: bool = Field(default=False, description="With `start`: only the last layer learns.")
 
 
 class NewBatchPrediction(NewJob):
@@ -182,6 +188,8 @@ def submit_job(call: Annotated[Call, needs("train")], body: AnyJob) -> Job:
         preset=body.preset,
         checkpoint_s=body.checkpoint_s,
         checkpoint_steps=body.checkpoint_steps,
+        start=body.start,
+        freeze=body.freeze,
     )
     return jobs.submit_training(service.store, service.settings, call.project, wish, body.resources)
 
