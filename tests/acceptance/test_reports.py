@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.api import Api
 from tests.service import Service
@@ -98,3 +99,33 @@ def test_what_cannot_be_written_is_refused_first(
     done = report(service, "digits", *arguments)
     assert done.returncode == 2
     assert "html" in done.stderr
+
+
+def test_versions_side_by_side_tell_what_differs(
+    service: Service, api: Api, tmp_path: Path
+) -> None:
+    api.add_digits()
+    api.wait_job(api.train(params={"validation": 0.1}))
+    api.wait_job(api.train(params={"pooling": "average", "channels": [4]}))
+    picture = tmp_path / "curves.png"
+    command = [sys.executable, "-m", "modelry.cli.main", "--url", service.url, "models", "compare"]
+    environment = {**service.environment, "MODELRY_KEY": service.key, "COLUMNS": "200"}
+
+    def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        )
+
+    done = compare("digits:1", "digits:2", "--to", str(picture))
+    assert done.returncode == 0, done.stderr
+    lines = {line.split("  ")[0].strip(): line.split() for line in done.stdout.splitlines()}
+    assert lines["pooling"][1:] == ["max", "average"]
+    assert lines["channels"][1:] == ["32,64", "4"]
+    assert "epochs" not in lines
+    assert "python" not in lines
+    with Image.open(picture) as drawn:
+        assert drawn.width > 800
+    told = json.loads(compare("digits:1", "digits:2", "--json").stdout)
+    shown = [f"{one['metrics']['accuracy']:.2%}" for one in told]
+    assert lines["test accuracy"][2:] == shown
+    assert compare("digits:1").returncode == 2

@@ -11,7 +11,15 @@ from modelry.cli import model_imports
 from modelry.cli.connection import connect
 from modelry.cli.quantities import show_bytes
 from modelry.cli.removal import NamesArgument, remove
-from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
+from modelry.cli.screen import (
+    JsonOption,
+    PictureOption,
+    moment,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+)
 from modelry.core.records import Model, ModelVersion
 
 app = typer.Typer(help="Models: bring them, versions, aliases, export.", no_args_is_help=True)
@@ -114,6 +122,41 @@ def export(
     with connect() as client:
         target = client.models.export(model, place, bundle=bundle is not None)
     print(target)
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="NAME, NAME:3 or NAME@ALIAS; two or more."),
+    ],
+    to: PictureOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put versions side by side: how good each is, and what was done differently.
+
+    \b
+    Examples:
+      modelry models compare digits:1 digits:2
+      modelry models compare digits:1 gru:4 --to curves.png
+    """
+    if len(models) < 2:
+        raise typer.BadParameter("Name two versions or more.")
+    from modelry.cli.comparing import plain_comparison, print_comparison
+    from modelry.cli.reports import gather
+
+    with connect() as client:
+        reports = [gather(client, ref, with_rows=False) for ref in models]
+    if to is not None:
+        from modelry.cli.pictures import draw_comparison
+
+        draw_comparison(to, reports)
+    if as_json:
+        print_json(plain_comparison(reports))
+        return
+    print_comparison(reports)
+    if to is not None:
+        say(f"Drawn: {to}")
 
 
 @app.command()

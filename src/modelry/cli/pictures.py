@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelry.cli.held_out import HeldOut
+    from modelry.cli.reports import Report
     from modelry.client import Explanation, Prediction
     from modelry.core.analysis import Analysis, Layer
     from modelry.core.records import MetricPoint
@@ -57,6 +58,34 @@ def draw_curves(
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
     figure.savefig(path, dpi=120, format=format)
+
+
+def draw_comparison(path: Path, reports: Sequence[Report]) -> None:
+    """The losses of several versions by epoch: what was held out if something was, else what was trained on."""
+    figure = _figure(10, 3.8)
+    colours = (BLUE, ORANGE, GREEN, PURPLE)
+    markers = ("o", "s", "^", "D", "v", "P")
+    for place, word in enumerate(("loss", "accuracy")):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for number, report in enumerate(reports):
+            held_out, trained = (
+                report.curves.get(f"epoch/{part}_{word}") for part in ("validation", "train")
+            )
+            curve = held_out or trained or []
+            name = f"{report.version.model}:{report.version.version}"
+            axes.plot(
+                range(1, len(curve) + 1),
+                [value for _, value in curve],
+                color=colours[number % len(colours)],
+                marker=markers[number % len(markers)],
+                markersize=3,
+                linewidth=1.5,
+                label=drawable(f"{name} {'validation' if held_out else 'train'}"),
+            )
+        axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def curves_svg(curves: Mapping[str, Sequence[Sequence[float]]]) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelry.cli.connection import connect
 from modelry.cli.quantities import parse_bytes, parse_seconds, parse_settings
 from modelry.cli.screen import say
+
+if TYPE_CHECKING:
+    from modelry.client import Client
+    from modelry.core.records import ModelVersion
+
+#: Versions before the new one that are shown beside it.
+_COMPARED = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -45,13 +52,17 @@ def train(
         bool,
         typer.Option("--watch", help="Show the progress until the end; fail if the job fails."),
     ] = False,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Watch, and put the versions of the model side by side."),
+    ] = False,
 ) -> None:
     """Train a model on a data set. Prints the job's id.
 
     \b
     Examples:
       modelry train cnn --data mnist --model mnist --set epochs=5 --watch
-      modelry train rnn --data mnist --model mnist-rnn --set cell=gru --time 1h
+      modelry train rnn --data mnist --model mnist-rnn --set cell=gru --time 1h --compare
       modelry train cnn --data letters --model letters --from mnist --freeze --set epochs=2
     """
     with connect() as client:
@@ -68,12 +79,25 @@ def train(
             params=parse_settings(settings or []),
         )
         print(job.id, flush=True)
-        if not watch:
+        if not (watch or compare):
             say(f"See it with: modelry jobs watch {job.id}")
             return
         record = job.watch()
         version = client.models.version(f"{model}:{record.notes['version']}")
+        if compare:
+            _compare(client, version)
     accuracy = version.manifest["metrics"].get("accuracy")
     measured = "" if accuracy is None else f", {accuracy:.2%} right on the test split"
     say(f"{version.model}:{version.version} is ready{measured}.")
     say(f"Put it to work with: modelry deploy {version.model}")
+
+
+def _compare(client: Client, version: ModelVersion) -> None:
+    """Beside the newest of the versions before it."""
+    from modelry.cli.comparing import print_comparison
+    from modelry.cli.reports import gather
+
+    numbers = sorted(one.version for one in client.models.versions(version.model))
+    shown = [number for number in numbers if number < version.version][-_COMPARED:]
+    names = [f"{version.model}:{number}" for number in (*shown, version.version)]
+    print_comparison([gather(client, name, with_rows=False) for name in names])
