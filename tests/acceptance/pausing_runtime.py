@@ -17,7 +17,8 @@ import numpy as np
 
 from modelry.core.manifests import ModelManifest
 
-CRASH = 666
+#: No crowd has a client of a number below zero.
+CRASH = -666
 
 
 class Pausing:

@@ -63,7 +63,8 @@ def _facts_of(report: Report) -> dict[str, str]:
     for role in ("data", "start"):
         found = lineage.get(role)
         if found:
-            facts[role] = f"{found['name']}:{found['version']}"
+            frozen = ", frozen" if found.get("freeze") else ""
+            facts[role] = f"{found['name']}:{found['version']}{frozen}"
     facts |= {"threads": lineage.get("threads"), **(lineage.get("environment") or {})}
     return {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -54,6 +54,7 @@ def draw_curves(
             label = f"test, at the end: {test_accuracy:.2%}"
             axes.axhline(test_accuracy, color=ORANGE, linestyle="--", linewidth=1.2, label=label)
         axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
@@ -83,6 +84,7 @@ def draw_comparison(path: Path, reports: Sequence[Report]) -> None:
                 label=drawable(f"{name} {'validation' if held_out else 'train'}"),
             )
         axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
