@@ -93,7 +93,16 @@ ROLES = {
     "controller": "modelry.server.control.controller",
     "agent": "modelry.worker.agent",
 }
-QUANTITIES = ("MiB RSS", "MiB PSS", "descriptors", "other descriptors", "sockets", "threads")
+QUANTITIES = (
+    "MiB RSS",
+    "MiB PSS",
+    # What no other process maps: the heap, above all.
+    "MiB private",
+    "descriptors",
+    "other descriptors",
+    "sockets",
+    "threads",
+)
 #: Descriptors that do not count as others: a pool and the doublings of a table bound their number.
 BOUNDED_TARGETS = ("/modelry.db", "/run/counters/")
 
@@ -423,7 +432,9 @@ def _values(process: psutil.Process) -> tuple[float, ...]:
     sizes = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
     opened = [os.readlink(one) for one in (folder / "fd").iterdir()]
     sockets = sum(target.startswith("socket:") for target in opened)
-    mib = (int(sizes[name]) / 1024 for name in ("Rss", "Pss"))
+    kib = {name: int(size) for name, size in sizes.items()}
+    private = kib["Private_Clean"] + kib["Private_Dirty"]
+    mib = (one / 1024 for one in (kib["Rss"], kib["Pss"], private))
     others = sum(all(part not in target for part in BOUNDED_TARGETS) for target in opened)
     return (*mib, len(opened), others, sockets, process.num_threads())
 
