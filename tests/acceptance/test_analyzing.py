@@ -65,6 +65,20 @@ def test_a_recipe_and_what_it_trained_have_the_same_cost(
     assert told["macs"] == 28 * 3 * 128 * (28 + 128) + 2 * 28 * 3 * 128 * 256 + 1280
 
 
+def test_how_descent_behaves_is_told_and_drawn(service: Service, api: Api, tmp_path: Path) -> None:
+    api.add_digits()
+    drawn = tmp_path / "behaviour.png"
+    small = ("--set", "hidden=8", "--set", "layers=1", "--set", "cell=rnn")
+    done = modelry(
+        service, "analyze", "rnn", "--data", "digits", *small, "--behaviour", "--to", str(drawn)
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("batch", "mini-batch", "stochastic", "lstm", "gru"):
+        assert f"\n{word} " in done.stdout
+    with Image.open(drawn) as picture:
+        assert picture.width > 1500
+
+
 def test_a_file_that_cannot_be_drawn_is_refused_before_the_work(
     service: Service, api: Api, tmp_path: Path
 ) -> None:

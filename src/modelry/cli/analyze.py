@@ -12,7 +12,7 @@ from modelry.cli.quantities import parse_settings, show_bytes
 from modelry.cli.screen import JsonOption, PictureOption, print_facts, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from modelry.core.analysis import Analysis, Layer
+    from modelry.core.analysis import Analysis, Behaviour, Layer
 
 #: Batches whose memory is told.
 _BATCHES = (1, 32, 256)
@@ -41,6 +41,13 @@ def analyze(
         typer.Option("--set", help="A recipe's parameter, NAME=VALUE; any number of times."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="A recipe's named group of settings.")] = None,
+    behaviour: Annotated[
+        bool,
+        typer.Option(
+            "--behaviour",
+            help="For a recipe: train small copies by batch, mini-batch and stochastic descent; --to draws that.",
+        ),
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="Compute threads.")] = None,
     to: PictureOption = None,
     as_json: JsonOption = False,
@@ -52,19 +59,26 @@ def analyze(
       modelry analyze digits
       modelry analyze digits:2 --to cost.png
       modelry analyze rnn --data mnist --set cell=gru
+      modelry analyze rnn --data mnist --behaviour --to behaviour.png
     """
     from modelry.core.analysis import analysis_in
 
     with connect() as client:
         job = client.analyze(
-            target, data=data, preset=preset, params=parse_settings(settings or []), threads=threads
+            target,
+            data=data,
+            preset=preset,
+            params=parse_settings(settings or []),
+            behaviour=behaviour or None,
+            threads=threads,
         )
         record = job.wait() if as_json else job.watch()
     analysis = analysis_in(record.notes)
     if to is not None:
-        from modelry.cli.pictures import draw_analysis
+        from modelry.cli.pictures import draw_analysis, draw_behaviour
 
-        draw_analysis(to, analysis)
+        draw = draw_analysis if analysis.behaviour is None else draw_behaviour
+        draw(to, analysis)
     if as_json:
         print_json(_plain(analysis))
         return
@@ -87,9 +101,46 @@ def analyze(
     if left:
         say(f"{left} operators that neither multiply nor learn are left out; --json has them.")
     print_facts(_facts(analysis))
+    if analysis.behaviour is not None:
+        _print_behaviour(analysis.behaviour)
     if analysis.uncounted:
         say(f"Not counted: {', '.join(analysis.uncounted)}.")
     say(f"Drawn: {to}" if to is not None else "Draw it with --to cost.png")
+
+
+def _print_behaviour(found: Behaviour) -> None:
+    print_table(
+        ["DESCENT", "ROWS A STEP", "STEPS", "SECONDS", "LOSS BEFORE", "LOSS AFTER"],
+        [
+            [
+                one.name,
+                one.batch_rows,
+                one.steps,
+                f"{one.points[-1][1]:.2f}",
+                f"{one.points[0][2]:.4f}",
+                "diverged" if one.has_diverged else f"{one.points[-1][2]:.4f}",
+            ]
+            for one in found.descents
+        ],
+    )
+    print_table(
+        ["LAYER", "GRADIENT AT FIRST", "AT LAST"],
+        [[one.layer, f"{one.norms[0]:.2e}", f"{one.norms[-1]:.2e}"] for one in found.gradients],
+    )
+    if found.reach:
+        print_table(
+            ["CELL", "GRADIENT AT THE LAST STEP", "AT THE FIRST", "SHARE"],
+            [
+                [
+                    one.cell,
+                    f"{one.norms[0]:.2e}",
+                    f"{one.norms[-1]:.2e}",
+                    f"{one.norms[-1] / one.norms[0]:.1e}",
+                ]
+                for one in found.reach
+            ],
+        )
+    say(f"{found.rows} rows, learning rate {found.learning_rate:g} for all three, no momentum.")
 
 
 def _worth_showing(analysis: Analysis) -> Sequence[Layer]:

@@ -218,6 +218,47 @@ def draw_analysis(path: Path, found: Analysis, most: int = 12) -> None:
     figure.savefig(path, dpi=130)
 
 
+def draw_behaviour(path: Path, found: Analysis) -> None:
+    """Loss against rows and against seconds, each layer's gradient, and for recurrent networks the way back in time."""
+    told = found.behaviour
+    assert told is not None
+    figure = _figure(15.0 if told.reach else 11.5, 3.9)
+    figure.suptitle(drawable(f"How descent behaves: {found.name}"), fontsize=13, x=0.02, ha="left")
+    panels = figure.subplots(1, 4 if told.reach else 3)
+    styles = list(zip((BLUE, ORANGE, GREEN, PURPLE), ("-", "--", "-.", ":"), strict=True))
+    for axes, place, label in ((panels[0], 0, "epochs"), (panels[1], 1, "seconds")):
+        for descent, (colour, line) in zip(told.descents, styles, strict=False):
+            scale = told.rows if place == 0 else 1
+            axes.plot(
+                [point[place] / scale for point in descent.points],
+                [point[2] for point in descent.points],
+                color=colour,
+                linestyle=line,
+                label=f"{descent.name} ({descent.batch_rows})",
+            )
+        axes.set(xlabel=label, ylabel="loss", title=f"Loss against {label}")
+    panels[0].legend(frameon=False, fontsize=8)
+    for number, layer in enumerate(told.gradients):
+        colour, line = styles[number % len(styles)]
+        panels[2].plot(
+            layer.steps, layer.norms, color=colour, linestyle=line, label=drawable(layer.layer)
+        )
+    panels[2].set(xlabel="step", yscale="log", title="Length of each layer's gradient")
+    panels[2].legend(frameon=False, fontsize=8)
+    if told.reach:
+        for cell, (colour, line) in zip(told.reach, styles, strict=False):
+            shares = [norm / cell.norms[0] for norm in cell.norms]
+            panels[3].plot(
+                range(len(shares)), shares, color=colour, linestyle=line, label=cell.cell
+            )
+        panels[3].set(xlabel="steps back", yscale="log", title="What comes back of the gradient")
+        panels[3].legend(frameon=False, fontsize=8)
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
 def _draw_roofline(axes: Any, found: Analysis, layers: Sequence[Layer]) -> None:
     """FLOP per byte against FLOP/s on logarithmic axes; the roof is what the machine reached."""
     rows, rates = found.timed_rows, found.rates

@@ -64,6 +64,46 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
         return "compute" if self.intensity(rows) >= rates.ridge else "memory"
 
 
+class Descent(msgspec.Struct, frozen=True, kw_only=True):
+    """One way down: the same network, rows and rate, so many rows in a step."""
+
+    #: `batch`, `mini-batch` or `stochastic`.
+    name: str
+    batch_rows: int
+    steps: int
+    #: (rows seen, seconds spent in steps, mean loss over all rows); the first before any step.
+    points: list[list[float]]
+    #: Whether the loss became infinite or none; the points end before.
+    has_diverged: bool = False
+
+
+class GradientNorms(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a layer's gradient was at some steps of the mini-batch descent."""
+
+    layer: str
+    steps: list[int]
+    norms: list[float]
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a recurrent network's gradient comes back to each step of the sequence, before any training."""
+
+    cell: str
+    #: The last step first.
+    norms: list[float]
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """How gradient descent behaves on some rows of the data."""
+
+    rows: int
+    learning_rate: float
+    descents: list[Descent]
+    gradients: list[GradientNorms]
+    #: Empty for networks without recurrence.
+    reach: list[Reach] = []
+
+
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """All layers, and the machine they were timed on."""
 
@@ -79,6 +119,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     #: Operators whose multiply-adds could not be counted.
     uncounted: list[str] = []
+    #: Only where it was asked for.
+    behaviour: Behaviour | None = None
 
     @property
     def parameters(self) -> int:

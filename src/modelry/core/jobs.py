@@ -93,6 +93,10 @@ class AnalyzeParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     recipe: str | None = None
     #: Complete and checked by the recipe's card.
     params: dict[str, Any] = {}
+    #: For a recipe: also train small copies and tell how descent behaves.
+    behaviour: bool = False
+    #: The step of that plain descent; the recipe's own is for its optimiser.
+    learning_rate: float = 0.05
 
 
 class SleepParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

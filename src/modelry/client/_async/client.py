@@ -240,14 +240,16 @@ class AsyncClient:
         data: str | None = None,
         preset: str | None = None,
         params: Mapping[str, Any] | None = None,
+        behaviour: bool | None = None,
         threads: int | None = None,
     ) -> AsyncJobHandle:
         """Starts a job that counts and times what each layer costs; `analysis_in(job.record.notes)` reads the answer.
 
         `target` is a model version (`digits`, `digits:3`, `digits@best`), or a recipe's name with the `data` whose
-        rows its network is for. The other arguments are the recipe's.
+        rows its network is for; then `behaviour` also tells how descent behaves on them. The other arguments are the
+        recipe's.
         """
-        options = {"data": data, "preset": preset, "threads": threads}
+        options = {"data": data, "preset": preset, "behaviour": behaviour, "threads": threads}
         body: dict[str, Any] = {"kind": "analyze", "target": target, "params": dict(params or {})}
         body.update({key: value for key, value in options.items() if value is not None})
         return await self.jobs.create(body)

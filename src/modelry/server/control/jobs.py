@@ -84,6 +84,8 @@ class Analysis:
     #: For a recipe: `name` or `name:3`.
     data: str | None = None
     preset: str | None = None
+    #: For a recipe: also how descent behaves on the data.
+    behaviour: bool = False
 
 
 def submit_training(
@@ -172,10 +174,10 @@ def submit_analysis(
     """The job that counts and times; a recipe's name means the recipe, `name:1` always a model."""
     threads = check_threads(resources.threads, settings.job_threads)
     is_recipe = wish.target in {card.name for card in list_recipes()}
-    if not is_recipe and (wish.data or wish.params or wish.preset):
+    if not is_recipe and (wish.data or wish.params or wish.preset or wish.behaviour):
         raise InvalidRequest(
             f"'{wish.target}' is no recipe, and a model version has its data and parameters already.",
-            remedy="Leave out data, params and preset; `modelry recipes` lists the recipes.",
+            remedy="Leave out data, params, preset and behaviour; `modelry recipes` lists the recipes.",
         )
     with store.write() as tx:
         params, inputs = (
@@ -210,7 +212,9 @@ def _analysis_of_recipe(
     version = datasets.get_version(tx, project, *read_data_reference(wish.data))
     check_learnable(card, version)
     name = f"{card.name} on {version.dataset}:{version.version}"
-    params = AnalyzeParams(name=name, recipe=card.name, params=complete)
+    params = AnalyzeParams(name=name, recipe=card.name, params=complete, behaviour=wish.behaviour)
+    if "learning_rate" in wish.params:
+        params = msgspec.structs.replace(params, learning_rate=complete["learning_rate"])
     return params, {"data": version.id}
 
 

@@ -17,6 +17,7 @@ from modelry.core.jobs import AnalyzeParams
 from modelry.core.manifests import TensorSpec, read_model
 from modelry.core.recipes import get_recipe
 from modelry.worker.analysis import calls
+from modelry.worker.analysis.behaviour import behaviour
 from modelry.worker.analysis.counting import Counter
 from modelry.worker.analysis.rates import measure_rates
 from modelry.worker.context import JobContext
@@ -24,6 +25,7 @@ from modelry.worker.data.reading import open_dataset
 from modelry.worker.models.content import check_content
 from modelry.worker.models.onnx_form import INPUT, write_onnx
 from modelry.worker.recipes.building import build_network, check_data
+from modelry.worker.training.samples import Samples, to_samples
 
 _TIMED_ROWS = 32
 #: For the timed runs, the first of which is not counted.
@@ -38,6 +40,9 @@ class _Subject:
     file: Path
     inputs: list[TensorSpec]
     optimizer: str
+    #: The training rows, where it is to be told how descent behaves on them.
+    samples: Samples | None = None
+    classes: int = 0
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -46,6 +51,16 @@ def run(context: JobContext) -> dict[str, Any]:
     context.progress("reading the graph")
     subject = _from_recipe(context, order) if order.recipe else _from_package(context)
     analysis = analyze(subject, order.name, context)
+    if subject.samples is not None:
+        assert order.recipe is not None
+        found = behaviour(
+            context,
+            order.recipe,
+            {**order.params, "learning_rate": order.learning_rate},
+            subject.samples,
+            subject.classes,
+        )
+        analysis = msgspec.structs.replace(analysis, behaviour=found)
     context.note(NOTE, msgspec.to_builtins(analysis))
     context.log(
         f"{analysis.macs:,} multiply-adds forward and {analysis.macs_backward:,} backward for each row, "
@@ -103,7 +118,12 @@ def _from_recipe(context: JobContext, order: AnalyzeParams) -> _Subject:
     file = context.work / "model.onnx"
     write_onnx(network, file)
     inputs = [TensorSpec(name=INPUT, dtype="float32", shape=[None, *network.input_shape])]
-    return _Subject(file, inputs, _optimizer(order.params))
+    samples = None
+    if order.behaviour and train.labels is not None:
+        samples = to_samples(
+            train.inputs, train.labels, input_shape=network.input_shape, scale=train.feature.scale
+        )
+    return _Subject(file, inputs, _optimizer(order.params), samples, len(train.label_names))
 
 
 def _from_package(context: JobContext) -> _Subject:

@@ -28,6 +28,15 @@ def test_a_recipe_is_analysed_for_the_rows_of_its_data(web: Web, headers: dict[s
     assert (job["params"]["params"]["kernel"], job["params"]["params"]["channels"]) == (5, [32, 64])
 
 
+def test_descent_has_a_rate_of_its_own_unless_one_is_given(
+    web: Web, headers: dict[str, str]
+) -> None:
+    body = {"kind": "analyze", "target": "cnn", "data": "digits", "behaviour": True}
+    assert web.post("/jobs", body, headers=headers)["params"]["learning_rate"] == 0.05
+    told = web.post("/jobs", {**body, "params": {"learning_rate": 0.3}}, headers=headers)
+    assert (told["params"]["learning_rate"], told["params"]["behaviour"]) == (0.3, True)
+
+
 @pytest.mark.parametrize("target", ["mnist", "mnist:1", "cnn:1"])
 def test_a_model_is_analysed_as_it_is(web: Web, headers: dict[str, str], target: str) -> None:
     job = web.post("/jobs", {"kind": "analyze", "target": target}, headers=headers)
@@ -44,6 +53,7 @@ def test_a_model_is_analysed_as_it_is(web: Web, headers: dict[str, str], target:
         ({"target": "mnist", "data": "digits"}, "invalid_request"),
         ({"target": "mnist", "params": {"kernel": 3}}, "invalid_request"),
         ({"target": "mnist", "preset": "fast"}, "invalid_request"),
+        ({"target": "mnist", "behaviour": True}, "invalid_request"),
         ({"target": "letters"}, "not_found"),
         ({"target": "mnist@best"}, "not_found"),
         ({"target": "cnn", "data": "letters"}, "not_found"),

@@ -100,6 +100,10 @@ class NewAnalysis(NewJob):
     )
     params: dict[str, Any] = Field(default_factory=dict, description="For a recipe: parameters.")
     preset: str | None = Field(default=None, description="For a recipe: a named set of parameters.")
+    behaviour: bool = Field(
+        default=False,
+        description="For a recipe: also train small copies and tell how descent behaves on the data.",
+    )
 
 
 class NewSleep(NewJob):
@@ -175,7 +179,11 @@ def submit_job(call: Annotated[Call, needs("train")], body: AnyJob) -> Job:
         )
     if isinstance(body, NewAnalysis):
         wanted = jobs.Analysis(
-            target=body.target, data=body.data, params=body.params, preset=body.preset
+            target=body.target,
+            data=body.data,
+            params=body.params,
+            preset=body.preset,
+            behaviour=body.behaviour,
         )
         return jobs.submit_analysis(
             service.store, service.settings, call.project, wanted, body.resources
