@@ -5,7 +5,7 @@ Knows the folder that `context.fetch("data")` lays out: `dataset.json` and its P
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +106,21 @@ class OpenDataset:
             target=target,
             files=[self.folder / file for file in split.files],
         )
+
+    def table(self, split: str, columns: Sequence[str]) -> Any:
+        """Chosen columns of all rows of a split, a `pyarrow.Table`; raises `NotFound`."""
+        known = self.manifest.splits.get(split)
+        if known is None:
+            names = ", ".join(self.manifest.splits)
+            raise NotFound(noun="split", name=split, remedy=f"The data set has: {names}.")
+        found = pa.concat_tables(
+            pq.read_table(self.folder / file, columns=list(columns)) for file in known.files
+        )
+        if found.num_rows != known.rows:
+            which = "more" if found.num_rows > known.rows else "fewer"
+            reason = f"it promises {known.rows} rows of '{split}', the shards hold {which}"
+            raise InvalidData(file="dataset.json", reason=reason)
+        return found
 
     @property
     def input_name(self) -> str:
