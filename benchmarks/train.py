@@ -37,7 +37,7 @@ from modelry.worker.recipes.building import build_network
 from modelry.worker.recipes.network import Network
 from modelry.worker.training.loop import Training
 from modelry.worker.training.randomness import seed_everything
-from modelry.worker.training.samples import Samples, epoch_order
+from modelry.worker.training.samples import TensorSamples, epoch_order
 
 BATCH = 32
 CLASSES = 10
@@ -54,16 +54,16 @@ class Cost:
     mark: Tensor
 
 
-def make_samples(rows: int, input_shape: tuple[int, ...]) -> Samples:
+def make_samples(rows: int, input_shape: tuple[int, ...]) -> TensorSamples:
     random = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (rows, *input_shape), generator=random, dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (rows,), generator=random)
-    return Samples(inputs, labels, 1 / 255)
+    return TensorSamples(inputs, labels, 1 / 255)
 
 
 def make_network(recipe: str, params: dict[str, Any]) -> Network:
     seed_everything(0)
-    return build_network(recipe, params, SHAPE, CLASSES)
+    return build_network(recipe, params, shape=SHAPE, classes=CLASSES)
 
 
 def measure(work: Callable[[], None], network: Network) -> Cost:
@@ -76,7 +76,7 @@ def measure(work: Callable[[], None], network: Network) -> Cost:
     )
 
 
-def run_bare(recipe: str, params: dict[str, Any], samples: Samples) -> Cost:
+def run_bare(recipe: str, params: dict[str, Any], samples: TensorSamples) -> Cost:
     """The loop one writes by hand: nothing but the steps."""
     network = make_network(recipe, params)
     optimizer = torch.optim.Adam(network.parameters(), lr=params["learning_rate"], fused=True)
@@ -93,7 +93,7 @@ def run_bare(recipe: str, params: dict[str, Any], samples: Samples) -> Cost:
     return measure(work, network)
 
 
-def run_ours(recipe: str, params: dict[str, Any], samples: Samples, home: Path) -> Cost:
+def run_ours(recipe: str, params: dict[str, Any], samples: TensorSamples, home: Path) -> Cost:
     """The same steps by the loop that the job runs."""
     spec = JobSpec(
         worker_id="job_bench-1",

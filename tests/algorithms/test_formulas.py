@@ -45,7 +45,7 @@ def numerical_gradient(loss: Callable[[Array], float], at: Array, epsilon: float
 
 
 def network_of(recipe: str, shape: tuple[int, ...], **params: Any) -> Network:
-    return build_network(recipe, get_recipe(recipe).check(params), shape, 3).double()
+    return build_network(recipe, get_recipe(recipe).check(params), shape=shape, classes=3).double()
 
 
 def sigmoid(values: Array) -> Array:

@@ -13,6 +13,7 @@ from modelry.core.manifests import (
     Feature,
     ImageInput,
     ModelManifest,
+    TableInput,
     TensorSpec,
     TextInput,
 )
@@ -25,7 +26,8 @@ class Feed:
     #: `values`: stored numbers times the feature's scale, in the input's shape. `picture`: stored numbers as pixels,
     #: fitted as the model fits pictures. `encoded`: encoded images, fitted. `pixels`: encoded images, decoded in their
     #: own size. `columns`: one number from each column. `text`: texts, through the model's tokenizer.
-    way: Literal["values", "picture", "encoded", "pixels", "columns", "text"]
+    #: `table`: categories and numbers by the columns' names. `steps`: rows of different length.
+    way: Literal["values", "picture", "encoded", "pixels", "columns", "text", "table", "steps"]
     #: The columns that are read, in the order of the input.
     columns: tuple[str, ...]
 
@@ -34,6 +36,8 @@ def plan_feed(data: DatasetManifest, model: ModelManifest, names: str = "The dat
     """Raises `WrongDataKind` where the two do not fit; `names` is what the data are called in that sentence."""
     if isinstance(model.media, TextInput):
         return Feed("text", (_text_column(data, model, names),))
+    if isinstance(model.media, TableInput):
+        return Feed("table", _table_columns(data, model.media, names))
     if len(model.inputs) != 1:
         raise _refuse(names, f"the model takes {len(model.inputs)} inputs", "one input")
     spec, media = model.inputs[0], model.media
@@ -41,6 +45,11 @@ def plan_feed(data: DatasetManifest, model: ModelManifest, names: str = "The dat
         raise _refuse(names, "the model takes sound", "recordings, which data sets do not hold yet")
     inputs = {name: one for name, one in data.features.items() if name != data.target}
     for name, feature in inputs.items():
+        if feature.kind == "sequence":
+            if spec.shape[1:] != [None, *feature.shape] or spec.dtype != "float32":
+                found = f"its rows are {_size([None, *feature.shape])}"
+                raise _refuse(names, found, _size(spec.shape[1:]))
+            return Feed("steps", (name,))
         if feature.kind == "image":
             return Feed(_way_of_image(feature, spec, media, names), (name,))
         if feature.kind == "tensor":
@@ -62,6 +71,17 @@ def is_as_stored(feature: Feature, media: ImageInput) -> bool:
 def is_classifier(model: ModelManifest, shape: Sequence[int]) -> bool:
     """Whether an output with rows of this shape has one score for each label."""
     return bool(model.labels) and math.prod(shape) == len(model.labels) == max(shape, default=0)
+
+
+def _table_columns(data: DatasetManifest, media: TableInput, names: str) -> tuple[str, ...]:
+    for column in media.columns:
+        kind = "number" if column.categories is None else "category"
+        feature = data.features.get(column.name)
+        if feature is None or feature.kind != kind:
+            raise _refuse(
+                names, f"it has no {kind} called '{column.name}'", f"a {kind} '{column.name}'"
+            )
+    return tuple(column.name for column in media.columns)
 
 
 def _text_column(data: DatasetManifest, model: ModelManifest, names: str) -> str:

@@ -108,12 +108,13 @@ class SleepParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint_steps: int = 1
 
 
-def check_train_params(recipe: str, given: dict[str, Any], preset: str | None) -> dict[str, Any]:
-    """The recipe's complete parameters: defaults, then the preset, then what was given."""
+def check_train_params(
+    recipe: str, given: dict[str, Any], preset: str | None, kind: str = ""
+) -> dict[str, Any]:
+    """The recipe's complete parameters: defaults, those for this kind of data, then the preset, then what was given."""
     card = get_recipe(recipe)
-    if preset is None:
-        return card.check(given)
-    if preset not in card.presets:
+    if preset is not None and preset not in card.presets:
         known = " or ".join(f"'{name}'" for name in card.presets)
         raise InvalidParameter(name="preset", value=preset, expected=known)
-    return card.check({**card.presets[preset], **given})
+    values = card.presets[preset] if preset is not None else {}
+    return card.check({**card.defaults_for.get(kind, {}), **values, **given})

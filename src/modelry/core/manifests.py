@@ -125,7 +125,23 @@ class AudioInput(msgspec.Struct, frozen=True, kw_only=True, tag="audio"):
     options: dict[str, Any] = {}
 
 
-MediaInput = ImageInput | TextInput | AudioInput
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a table's row."""
+
+    name: str
+    #: The names a category may have, in the order of their numbers (0, 1, …); None for a number.
+    categories: list[str] | None = None
+
+
+class TableInput(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
+    """How a row with named columns becomes one row of the tensor input: a category its number, a missing value NaN."""
+
+    columns: list[Column]
+    #: The tensor input this fills.
+    input: str
+
+
+MediaInput = ImageInput | TextInput | AudioInput | TableInput
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +149,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     params: dict[str, Any]
+    #: What of the data decided the layers: `{"shape": [28, 28, 1], "classes": 10}`; empty in older packages, where
+    #: the input's shape and the labels say it.
+    sizes: dict[str, Any] = {}
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ def make_recipe_package(folder: Path, recipe: str) -> tuple[ModelManifest, Netwo
     params = get_recipe(recipe).check(
         {"channels": [4], "hidden": [8]} if recipe == "cnn" else {"hidden": 8, "layers": 2}
     )
-    network = build_network(recipe, params, (12, 12, 1), 3).eval()
+    network = build_network(recipe, params, shape=(12, 12, 1), classes=3).eval()
     package.write_weights(network, folder)
     write_onnx(network, folder / package.ONNX)
     manifest = package.draft(

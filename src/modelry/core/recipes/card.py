@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from modelry.core.errors import InvalidParameter, UnknownParameter
 
@@ -30,6 +30,8 @@ class Param:
     length: tuple[int, int] = (1, 8)
     #: Whether None (not given) is a value of its own.
     optional: bool = False
+    #: Kinds of data for which it means something (`text`, `table`); empty: all.
+    only_for: tuple[str, ...] = ()
     #: Whether it decides what layers there are: a training that starts from another model's weights must have the same.
     is_structural: bool = False
 
@@ -127,8 +129,12 @@ class RecipeCard:
     summary: str
     #: `image-classification`, `sequence-classification`.
     task: str
-    #: Feature kinds of the input it can learn from: `image`, `tensor`.
+    #: Feature kinds of the input it can learn from: `image`, `tensor`, `sequence`, `text`, `number`, `category`.
     takes: tuple[str, ...]
+    #: What it can predict: labels (`classification`), numbers (`regression`).
+    goals: tuple[Literal["classification", "regression"], ...] = ("classification",)
+    #: Other defaults for a kind of data: kind (`text`) → values.
+    defaults_for: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: `package.module:function`, imported by workers only.
     implementation: str
     #: The network's own parameters; the training parameters are added to them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelry.core.recipes.card import Param, RecipeCard
-from modelry.core.recipes.training import TRAINING_PARAMS, check_training
+from modelry.core.recipes.training import CLASSIFICATION_PARAMS, TRAINING_PARAMS, check_training
 
 CNN = RecipeCard(
     name="cnn",
@@ -55,6 +55,7 @@ CNN = RecipeCard(
             maximum=0.95,
             help="Share of the dense layers' inputs switched off at random while training.",
         ),
+        *CLASSIFICATION_PARAMS,
         *TRAINING_PARAMS,
     ),
     rules=(check_training,),

@@ -82,6 +82,15 @@ TRAINING_PARAMS: tuple[Param, ...] = (
         help="Longest gradient; longer ones are shortened to it.",
     ),
     Param(
+        name="pass_rows",
+        type="int",
+        default=None,
+        optional=True,
+        minimum=1,
+        maximum=1_000_000,
+        help="Rows that go through the network at once; a larger batch adds up the gradients of several passes.",
+    ),
+    Param(
         name="validation",
         type="float",
         default=0.0,
@@ -105,6 +114,25 @@ TRAINING_PARAMS: tuple[Param, ...] = (
         minimum=0,
         maximum=2**31 - 1,
         help="Start of all random numbers; the same seed gives the same weights.",
+    ),
+)
+
+#: Of recipes that predict labels.
+CLASSIFICATION_PARAMS: tuple[Param, ...] = (
+    Param(
+        name="class_weights",
+        type="str",
+        default="none",
+        choices=("none", "balanced"),
+        help="Whether rare labels weigh more in the loss: 'balanced' gives each label the same weight in all.",
+    ),
+    Param(
+        name="label_smoothing",
+        type="float",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.5,
+        help="Share of the certainty that is spread over all labels, against overconfidence.",
     ),
 )
 

@@ -20,6 +20,7 @@ from modelry.core.jobs import (
     TrainParams,
     check_train_params,
 )
+from modelry.core.learning import Lesson, check_scope, plan_lesson
 from modelry.core.manifests import DatasetManifest, ModelManifest
 from modelry.core.recipes import RecipeCard, get_recipe, list_recipes
 from modelry.core.records import DatasetVersion, Job, LogLine, MetricPoint, ModelVersion
@@ -99,18 +100,19 @@ def submit_training(
             value=True,
             expected="a start too: random layers that never learn are of no use",
         )
-    complete = check_train_params(card.name, wish.params, wish.preset)
+    check_train_params(card.name, wish.params, wish.preset)
     model = check_name(wish.model, "model")
     threads = check_threads(resources.threads, settings.job_threads)
     name, number = read_data_reference(wish.data)
     with store.write() as tx:
         version = datasets.get_version(tx, project, name, number)
-        check_learnable(card, version)
+        lesson = check_learnable(card, version)
+        complete = _complete(card, lesson, wish.params, wish.preset)
         inputs = {"data": version.id}
         if wish.start is not None:
             start = models.get_version(tx, project, *read_model_reference(wish.start))
             complete |= _structure_of(card, wish, start)
-            _check_rows(version, start)
+            _check_rows(lesson, version, start)
             inputs["model"] = start.id
         params = TrainParams(
             recipe=card.name,
@@ -208,9 +210,9 @@ def _analysis_of_recipe(
             remedy="Name the data too (--data NAME); a model of that name is written with its version "
             f"('{card.name}:1').",
         )
-    complete = check_train_params(card.name, wish.params, wish.preset)
+    check_train_params(card.name, wish.params, wish.preset)
     version = datasets.get_version(tx, project, *read_data_reference(wish.data))
-    check_learnable(card, version)
+    complete = _complete(card, check_learnable(card, version), wish.params, wish.preset)
     name = f"{card.name} on {version.dataset}:{version.version}"
     params = AnalyzeParams(name=name, recipe=card.name, params=complete, behaviour=wish.behaviour)
     if "learning_rate" in wish.params:
@@ -320,14 +322,10 @@ def check_threads(threads: int | None, default: int) -> int:
     return threads
 
 
-def check_learnable(card: RecipeCard, version: DatasetVersion) -> None:
-    """Raises `WrongDataKind` where the recipe cannot learn from this data."""
+def check_learnable(card: RecipeCard, version: DatasetVersion) -> Lesson:
+    """What the recipe would learn of this data; raises `WrongDataKind`."""
     manifest = msgspec.convert(version.manifest, DatasetManifest)
-    reason = _why_not(card, manifest)
-    if reason is not None:
-        raise WrongDataKind(
-            recipe=card.name, data=f"{version.dataset}:{version.version}", reason=reason
-        )
+    return plan_lesson(card, manifest, f"{version.dataset}:{version.version}")
 
 
 def _structure_of(card: RecipeCard, wish: Training, start: ModelVersion) -> dict[str, Any]:
@@ -350,10 +348,20 @@ def _structure_of(card: RecipeCard, wish: Training, start: ModelVersion) -> dict
     return {param: built[param] for param in card.structure}
 
 
-def _check_rows(data: DatasetVersion, start: ModelVersion) -> None:
-    """The numbers of a row must be as many as the start takes; the worker compares the shapes."""
+def _complete(
+    card: RecipeCard, lesson: Lesson, given: dict[str, Any], preset: str | None
+) -> dict[str, Any]:
+    """All parameters, for this kind of data."""
+    check_scope(card, lesson.kind, given)
+    return check_train_params(card.name, given, preset, lesson.kind)
+
+
+def _check_rows(lesson: Lesson, data: DatasetVersion, start: ModelVersion) -> None:
+    """The numbers of a row must be as many as the start takes; the worker compares the shapes and all else."""
+    if lesson.kind != "tensor":
+        return
     manifest = msgspec.convert(data.manifest, DatasetManifest)
-    (feature,) = (one for name, one in manifest.features.items() if name != manifest.target)
+    feature = manifest.features[lesson.columns[0]]
     takes = msgspec.convert(start.manifest, ModelManifest).inputs[0].shape[1:]
     if math.prod(length or 0 for length in takes) != math.prod(feature.shape):
         row, taken = ("×".join(map(str, shape)) for shape in (feature.shape, takes))
@@ -370,26 +378,3 @@ def _check_feed(data: DatasetVersion, model: ModelVersion, split: str | None) ->
     if split is not None and split not in manifest.splits:
         known = ", ".join(manifest.splits)
         raise NotFound(noun="split", name=split, remedy=f"'{name}' has: {known}.")
-
-
-def _why_not(card: RecipeCard, manifest: DatasetManifest) -> str | None:
-    train = manifest.splits.get("train")
-    if train is None or train.rows == 0:
-        return "it has no training split with rows"
-    target = manifest.features.get(manifest.target or "")
-    if target is None:
-        return "it names no feature to predict"
-    if target.kind != "label":
-        return f"its target '{manifest.target}' is a {target.kind}, and the recipe predicts labels"
-    if len(target.labels or ()) < 2:
-        return f"its target '{manifest.target}' has fewer than two labels"
-    inputs = {name: one for name, one in manifest.features.items() if name != manifest.target}
-    strange = [
-        f"'{name}' ({one.kind})" for name, one in inputs.items() if one.kind not in card.takes
-    ]
-    wanted = " or ".join(card.takes)
-    if strange:
-        return f"it has {', '.join(strange)} where the recipe takes one {wanted}"
-    if len(inputs) != 1:
-        return f"it has {len(inputs)} input features where the recipe takes one {wanted}"
-    return None

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from modelry.core.analysis import Behaviour, Descent, GradientNorms, Reach
+from modelry.core.learning import Goal
 from modelry.worker.context import JobContext
 from modelry.worker.recipes.building import build_network
 from modelry.worker.recipes.network import Network
+from modelry.worker.training.objectives import Objective, make_objective
 from modelry.worker.training.samples import Samples, epoch_order
 
 #: Rows that all descents see; the first of the split's permutation.
@@ -35,26 +36,34 @@ _REACH_ROWS = 64
 
 
 def behaviour(
-    context: JobContext, recipe: str, params: Mapping[str, Any], samples: Samples, classes: int
+    context: JobContext,
+    recipe: str,
+    params: Mapping[str, Any],
+    samples: Samples,
+    sizes: Mapping[str, Any],
+    goal: Goal = "classification",
 ) -> Behaviour:
     """Trains three small copies and measures; takes some ten seconds for the reference networks."""
     index = epoch_order(len(samples), params["seed"], 0)[:ROWS]
     inputs, labels = samples.batch(index)
-    shape = tuple(inputs.shape[1:])
 
     def fresh(**changes: Any) -> Network:
         torch.manual_seed(params["seed"])
-        return build_network(recipe, {**params, "dropout": 0.0, **changes}, shape, classes)
+        return build_network(recipe, {**params, "dropout": 0.0, **changes}, **sizes)
+
+    objective = make_objective(goal, params, fresh(), samples)
 
     descents, norms = [], []
     for name, rows in (("batch", len(index)), ("mini-batch", MINI_BATCH), ("stochastic", 1)):
         context.progress(f"{name} descent")
-        descent = _Descent(fresh(), inputs, labels, params["learning_rate"], params["seed"])
+        descent = _Descent(
+            fresh(), objective, inputs, labels, params["learning_rate"], params["seed"]
+        )
         descents.append(descent.run(context, name, rows))
         if name == "mini-batch":
             norms = descent.norms()
     reach = []
-    if "cell" in params:
+    if "cell" in params and inputs.is_floating_point():
         context.progress("gradients through time")
         for cell in ("rnn", "lstm", "gru"):
             reach.append(_reach(cell, fresh(cell=cell), inputs[:_REACH_ROWS]))
@@ -71,8 +80,15 @@ class _Descent:
     """One of the three."""
 
     def __init__(
-        self, network: Network, inputs: Tensor, labels: Tensor, rate: float, seed: int
+        self,
+        network: Network,
+        objective: Objective,
+        inputs: Tensor,
+        labels: Tensor,
+        rate: float,
+        seed: int,
     ) -> None:
+        self._objective = objective
         self._network, self._inputs, self._labels = network, inputs, labels
         self._rate, self._seed = rate, seed
         self._taken: dict[str, list[float]] = {name: [] for name, _ in _layers(network)}
@@ -116,7 +132,7 @@ class _Descent:
     def _step(self, part: Tensor) -> None:
         self._network.zero_grad(set_to_none=True)
         answers = self._network(self._inputs[part])
-        functional.cross_entropy(answers, self._labels[part]).backward()  # type: ignore[no-untyped-call]
+        self._objective.loss(answers, self._labels[part]).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for weight in self._network.parameters():
                 if weight.grad is not None:
@@ -131,7 +147,7 @@ class _Descent:
             strict=True,
         )
         sums = [
-            float(functional.cross_entropy(self._network(inputs), labels, reduction="sum"))
+            self._objective.loss(self._network(inputs), labels).item() * len(labels)
             for inputs, labels in pairs
         ]
         return sum(sums) / len(self._labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from modelry.core.analysis import NOTE, OPTIMIZER_SLOTS, Analysis
 from modelry.core.errors import ModelUnloadable
 from modelry.core.jobs import AnalyzeParams
+from modelry.core.learning import Goal, plan_lesson
 from modelry.core.manifests import TensorSpec, read_model
 from modelry.core.recipes import get_recipe
 from modelry.worker.analysis import calls
@@ -23,9 +24,10 @@ from modelry.worker.analysis.rates import measure_rates
 from modelry.worker.context import JobContext
 from modelry.worker.data.reading import open_dataset
 from modelry.worker.models.content import check_content
-from modelry.worker.models.onnx_form import INPUT, write_onnx
-from modelry.worker.recipes.building import build_network, check_data
-from modelry.worker.training.samples import Samples, to_samples
+from modelry.worker.models.onnx_form import write_onnx
+from modelry.worker.recipes.building import build_network
+from modelry.worker.training.processors import make_processor
+from modelry.worker.training.samples import Samples
 
 _TIMED_ROWS = 32
 #: For the timed runs, the first of which is not counted.
@@ -42,7 +44,8 @@ class _Subject:
     optimizer: str
     #: The training rows, where it is to be told how descent behaves on them.
     samples: Samples | None = None
-    classes: int = 0
+    sizes: dict[str, Any] = field(default_factory=dict)
+    goal: Goal = "classification"
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -58,7 +61,8 @@ def run(context: JobContext) -> dict[str, Any]:
             order.recipe,
             {**order.params, "learning_rate": order.learning_rate},
             subject.samples,
-            subject.classes,
+            subject.sizes,
+            subject.goal,
         )
         analysis = msgspec.structs.replace(analysis, behaviour=found)
     context.note(NOTE, msgspec.to_builtins(analysis))
@@ -107,23 +111,26 @@ def _from_recipe(context: JobContext, order: AnalyzeParams) -> _Subject:
     """The untrained network for the data's rows: its cost is the trained one's."""
     assert order.recipe is not None
     data = open_dataset(context.fetch("data"))
-    check_data(get_recipe(order.recipe), order.name, data.manifest)
-    train = data.split("train")
-    network = build_network(
-        order.recipe, order.params, tuple(train.feature.shape), len(train.label_names)
-    )
+    lesson = plan_lesson(get_recipe(order.recipe), data.manifest, order.name)
+    processor = make_processor(lesson, data, order.params)
+    classes = len(data.manifest.features[lesson.target].labels or ())
+    sizes = {**processor.sizes, "classes": classes}
+    network = build_network(order.recipe, order.params, **sizes)
+    samples = processor.samples("train", network)
+    row, _ = samples.batch(torch.tensor([len(samples) // 2]))
     # Biases that are all zero would become one tensor in the graph.
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     file = context.work / "model.onnx"
     write_onnx(network, file)
-    inputs = [TensorSpec(name=INPUT, dtype="float32", shape=[None, *network.input_shape])]
-    samples = None
-    if order.behaviour and train.labels is not None:
-        samples = to_samples(
-            train.inputs, train.labels, input_shape=network.input_shape, scale=train.feature.scale
-        )
-    return _Subject(file, inputs, _optimizer(order.params), samples, len(train.label_names))
+    takes = TensorSpec(
+        name=network.input_name,
+        dtype=network.input_dtype,
+        shape=[None, *network.input_shape],
+        example=list(row.shape[1:]) if None in network.input_shape else None,
+    )
+    told = samples if order.behaviour else None
+    return _Subject(file, [takes], _optimizer(order.params), told, sizes, lesson.goal)
 
 
 def _from_package(context: JobContext) -> _Subject:

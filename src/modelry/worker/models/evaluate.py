@@ -1,4 +1,5 @@
-"""How good a model is on rows it never saw: loss, accuracy, per class, confusion, calibration, its worst errors.
+"""How good a model is on rows it never saw. Of labels: loss, accuracy, per class, confusion, calibration, the worst
+errors; of two labels also the area under the curve. Of numbers: the errors' size and share.
 
 Streams: only counts are kept, and the few errors it was surest of.
 """
@@ -6,7 +7,7 @@ Streams: only counts are kept, and the few errors it was surest of.
 from __future__ import annotations
 
 import heapq
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,29 @@ _BINS = 10
 _WORST = 32
 
 
+class Scored(Protocol):
+    """Takes batches of answers beside the truth; tells what `model.json` says of them."""
+
+    #: The figure that stands for all, by its name in the metrics.
+    score: str
+
+    def add(self, answers: Floats, truth: NDArray[Any]) -> None: ...
+
+    def metrics(self) -> dict[str, Any]: ...
+
+    def describe(self) -> str:
+        """The score for people."""
+
+
+def evaluation_of(labels: list[str]) -> Scored:
+    """For a model of labels, or, without any, of numbers."""
+    return Evaluation(labels) if labels else NumberEvaluation()
+
+
 class Evaluation:
     """Counts over batches of probabilities and true classes."""
+
+    score = "accuracy"
 
     def __init__(self, labels: list[str]) -> None:
         self._labels = labels
@@ -90,6 +112,9 @@ class Evaluation:
             ],
         }
 
+    def describe(self) -> str:
+        return f"accuracy {self._confusion.trace() / max(self._rows, 1):.2%}"
+
     def _sort_in(self, best: NDArray[np.float64], is_right: NDArray[np.bool_]) -> None:
         places = np.minimum((best * _BINS).astype(np.int64), _BINS - 1).clip(min=0)
         np.add.at(self._bins, places, np.stack([np.ones(len(best)), best, is_right], axis=1))
@@ -110,6 +135,68 @@ class Evaluation:
                 if count
             ],
         }
+
+
+class NumberEvaluation:
+    """Errors of predicted numbers, in the target's own units."""
+
+    score = "mae"
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._absolute = 0.0
+        self._squares = 0.0
+        #: Of the truth: mean and sum of squared distances from it, joined batch by batch.
+        self._mean = 0.0
+        self._spread = 0.0
+        #: A heap of (size of the error, −row, truth, said).
+        self._worst: list[tuple[float, int, float, float]] = []
+
+    def add(self, answers: Floats, truth: NDArray[Any]) -> None:
+        """One batch: rows × 1, and a number for each row."""
+        said, wanted = answers[:, 0].astype(np.float64), truth.astype(np.float64)
+        errors = np.abs(said - wanted)
+        for row in np.argsort(-errors)[:_WORST]:
+            error = (
+                float(errors[row]),
+                -(self._rows + int(row)),
+                float(wanted[row]),
+                float(said[row]),
+            )
+            if len(self._worst) < _WORST:
+                heapq.heappush(self._worst, error)
+            else:
+                heapq.heappushpop(self._worst, error)
+        rows, mean = len(truth), float(wanted.mean())
+        distance = mean - self._mean
+        total = self._rows + rows
+        self._spread += (
+            float(np.square(wanted - mean).sum()) + distance**2 * self._rows * rows / total
+        )
+        self._mean += distance * rows / total
+        self._rows = total
+        self._absolute += float(errors.sum())
+        self._squares += float(np.square(errors).sum())
+
+    def metrics(self) -> dict[str, Any]:
+        """`r2` is the share of the target's variance that is explained; 0 for one that never changes."""
+        rows = max(self._rows, 1)
+        return {
+            "split": "test",
+            "rows": self._rows,
+            "mae": self._absolute / rows,
+            "rmse": (self._squares / rows) ** 0.5,
+            "r2": 1 - self._squares / self._spread if self._spread else 0.0,
+            #: Of always saying the mean: what any model should be better than.
+            "spread": (self._spread / rows) ** 0.5,
+            "worst": [
+                {"row": -negative, "truth": truth, "said": said, "error": error}
+                for error, negative, truth, said in sorted(self._worst, reverse=True)
+            ],
+        }
+
+    def describe(self) -> str:
+        return f"mean absolute error {self._absolute / max(self._rows, 1):.4g}"
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,11 +3,13 @@
 model.json            what it is, how good, where from, sha256 of every other file
 weights.safetensors   the network's weights, named after its layers
 model.onnx            the form that is served
+tokenizer.json        for texts: how they become tokens
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,16 @@ from safetensors.torch import load_file, save_file
 
 from modelry.core.errors import ModelUnloadable
 from modelry.core.manifests import (
-    ImageInput,
+    MediaInput,
     ModelManifest,
     Recipe,
     RuntimeForm,
+    TableInput,
     TensorSpec,
     Verification,
     read_model,
 )
-from modelry.worker.models.onnx_form import INPUT, OUTPUT
-from modelry.worker.recipes.building import build_network
+from modelry.worker.recipes.building import build_network, sizes_of
 from modelry.worker.recipes.network import Network
 
 MANIFEST, WEIGHTS, ONNX = "model.json", "weights.safetensors", "model.onnx"
@@ -43,16 +45,31 @@ def draft(
     task: str,
     recipe: Recipe,
     labels: list[str],
-    media: ImageInput | None,
+    media: MediaInput | None,
     lineage: dict[str, Any],
     folder: Path,
+    example: Sequence[int] = (),
 ) -> ModelManifest:
-    """The manifest of a folder that holds the weights and the ONNX form; nothing is measured yet."""
+    """The manifest of a folder that holds the weights and the ONNX form; nothing is measured yet.
+
+    `example` are lengths of one row that run. Without labels the model predicts one number.
+    """
+    free = [None, *network.input_shape]
     return ModelManifest(
         task=task,
         recipe=recipe,
-        inputs=[TensorSpec(name=INPUT, dtype="float32", shape=[None, *network.input_shape])],
-        outputs=[TensorSpec(name=OUTPUT, dtype="float32", shape=[None, len(labels)])],
+        inputs=[
+            TensorSpec(
+                name=network.input_name,
+                dtype=network.input_dtype,
+                shape=free,
+                columns=_columns(media),
+                example=list(example) if None in network.input_shape else None,
+            )
+        ],
+        outputs=[
+            TensorSpec(name=network.output_name, dtype="float32", shape=[None, max(1, len(labels))])
+        ],
         labels=labels,
         media=media,
         metrics={},
@@ -87,13 +104,13 @@ def load_network(folder: Path, manifest: ModelManifest) -> Network:
         raise ModelUnloadable(reason="it was not trained by a recipe")
     if _digests(folder) != manifest.files:
         raise ModelUnloadable(reason="its files are not those that model.json names")
-    # The network's own input shape builds the same network as the data's shape did.
-    shape = tuple(size or 0 for size in manifest.inputs[0].shape[1:])
-    network = build_network(
-        manifest.recipe.name, manifest.recipe.params, shape, len(manifest.labels)
-    )
+    network = build_network(manifest.recipe.name, manifest.recipe.params, **sizes_of(manifest))
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval()
+
+
+def _columns(media: MediaInput | None) -> list[str] | None:
+    return [one.name for one in media.columns] if isinstance(media, TableInput) else None
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from modelry.core.errors import VerificationFailed
-from modelry.core.manifests import Verification
-from modelry.worker.models.onnx_form import INPUT, OUTPUT
+from modelry.core.manifests import ModelManifest, Verification
+from modelry.core.tensors import Array
 from modelry.worker.models.runtimes import Runtime
-from modelry.worker.recipes.network import Network, Probabilities
+from modelry.worker.recipes.network import Network, Published
 
-#: Largest allowed difference of a probability.
+#: Largest allowed difference of a probability; of larger numbers, relative to the largest.
 TOLERANCE = 1e-4
 #: Rows compared, fewer only where the test split has fewer.
 SAMPLES = 512
@@ -23,26 +23,27 @@ SAMPLES = 512
 BATCH_SIZES = (1, 3, 32)
 
 Floats = NDArray[np.float32]
-#: Rows → probabilities.
-Form = Callable[[Floats], Floats]
+#: Rows → probabilities or other numbers.
+Form = Callable[[Array], Floats]
 
 
 def original(network: Network) -> Form:
-    """The network itself, with softmax, on arrays."""
-    model = Probabilities(network).eval()
+    """The network itself, as it is published, on arrays."""
+    model = Published(network).eval()
 
-    def run(inputs: Floats) -> Floats:
+    def run(inputs: Array) -> Floats:
         with torch.inference_mode():
             return model(torch.from_numpy(inputs)).numpy()  # type: ignore[no-any-return]
 
     return run
 
 
-def served(runtime: Runtime) -> Form:
-    """A loaded form, on arrays."""
+def served(runtime: Runtime, manifest: ModelManifest) -> Form:
+    """A loaded form with one input and one output, on arrays."""
+    taken, given = manifest.inputs[0].name, manifest.outputs[0].name
 
-    def run(inputs: Floats) -> Floats:
-        return runtime.run({INPUT: inputs})[OUTPUT]
+    def run(inputs: Array) -> Floats:
+        return runtime.run({taken: inputs})[given]
 
     return run
 
@@ -55,7 +56,7 @@ def spread_rows(rows: int, wanted: int = SAMPLES) -> NDArray[np.int64]:
 def verify(
     form: Form,
     reference: Form,
-    inputs: Floats,
+    inputs: Array,
     *,
     name: str = "ONNX",
     tolerance: float = TOLERANCE,
@@ -63,6 +64,7 @@ def verify(
 ) -> Verification:
     """Compares at every batch size; raises `VerificationFailed` beyond the tolerance."""
     difference, disagreements, speeds = 0.0, 0, (0.0, 0.0)
+    allowed = tolerance
     for size in batch_sizes:
         found, form_speed = _run(form, inputs, size)
         expected, reference_speed = _run(reference, inputs, size)
@@ -70,16 +72,17 @@ def verify(
         # A NaN on either side must not pass: it counts as the largest difference.
         distance = np.nan_to_num(np.abs(found - expected), nan=np.inf)
         difference = max(difference, float(distance.max()))
+        allowed = tolerance * max(1.0, float(np.abs(expected).max()))
         disagreements = max(disagreements, _disagreements(found, expected, tolerance))
-    if not difference <= tolerance:
-        raise VerificationFailed(form=name, difference=difference, tolerance=tolerance)
+    if not difference <= allowed:
+        raise VerificationFailed(form=name, difference=difference, tolerance=allowed)
     if disagreements:
         raise VerificationFailed(
             f"The {name} form chooses another class than the original for {disagreements} of {len(inputs)} rows."
         )
     return Verification(
         max_difference=difference,
-        tolerance=tolerance,
+        tolerance=allowed,
         samples=len(inputs),
         batch_sizes=list(batch_sizes),
         disagreements=disagreements,
@@ -88,7 +91,7 @@ def verify(
     )
 
 
-def _run(form: Form, inputs: Floats, size: int) -> tuple[Floats, float]:
+def _run(form: Form, inputs: Array, size: int) -> tuple[Floats, float]:
     """All outputs in batches of `size`, and rows per second."""
     form(inputs[:size])
     began = time.perf_counter()
@@ -99,6 +102,8 @@ def _run(form: Form, inputs: Floats, size: int) -> tuple[Floats, float]:
 
 def _disagreements(found: Floats, expected: Floats, tolerance: float) -> int:
     """Rows with another best class although the two best are further apart than the tolerance."""
+    if expected.shape[1] < 2:
+        return 0
     two_best = np.sort(expected, axis=1)[:, -2:]
     is_clear = two_best[:, 1] - two_best[:, 0] > tolerance
     differs = found.argmax(axis=1) != expected.argmax(axis=1)

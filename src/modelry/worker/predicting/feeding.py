@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from modelry.core.feeding import Feed
-from modelry.core.manifests import Feature, ImageInput, ModelManifest
+from modelry.core.manifests import Feature, ImageInput, ModelManifest, TableInput
 from modelry.core.tensors import Array
+from modelry.worker.data.encoding import column_numbers
 from modelry.worker.data.picturing import decode_image, encode_png
 from modelry.worker.tasks import image_tensor
 
@@ -34,6 +35,10 @@ def to_inputs(
         tokens = tokenizer_of(model)
         texts = table.column(feed.columns[0]).to_pylist()
         return tokens.rows([tokens.encode(text or "")[0] for text in texts])
+    if feed.way == "table":
+        media = model.manifest.media
+        assert isinstance(media, TableInput)
+        return {media.input: column_numbers(table, media.columns)}
     rows = _to_rows(feed, table, features[feed.columns[0]], model.manifest)
     return {model.manifest.inputs[0].name: rows}
 
@@ -45,6 +50,8 @@ def _to_rows(feed: Feed, table: Any, feature: Feature, model: ModelManifest) -> 
         with np.errstate(over="ignore"):
             return np.stack(columns, axis=1).astype(spec.dtype)
     column = table.column(feed.columns[0]).combine_chunks()
+    if feed.way == "steps":
+        return _padded(column, int(feature.shape[0]))
     if feed.way == "encoded":
         return _fitted([data.as_py() for data in column], model)
     if feed.way == "pixels":
@@ -60,6 +67,15 @@ def _to_rows(feed: Feed, table: Any, feature: Feature, model: ModelManifest) -> 
     if feed.way == "picture":
         return _fitted([encode_png(row) for row in rows], model)
     return _scaled(rows, feature.scale, spec.dtype, spec.shape[1:])
+
+
+def _padded(column: Any, step: int) -> Array:
+    """rows × steps of the longest × numbers of a step; a shorter row ends with NaN."""
+    lengths = [len(row) // step for row in column]
+    rows = np.full((len(column), max(lengths), step), np.nan, np.float32)
+    for index, (row, length) in enumerate(zip(column, lengths, strict=True)):
+        rows[index, :length] = row.values.to_numpy().reshape(length, step)
+    return rows
 
 
 def _fitted(pictures: list[bytes], model: ModelManifest) -> Array:

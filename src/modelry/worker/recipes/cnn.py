@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class ConvolutionalNetwork(Network):
         return values
 
 
-def cnn(params: Mapping[str, Any], shape: tuple[int, ...], classes: int) -> ConvolutionalNetwork:
+def cnn(params: Mapping[str, Any], shape: Sequence[int], classes: int) -> ConvolutionalNetwork:
     """The untrained network for rows of `shape` (H×W×C, or H×W for one channel)."""
     height, width, depth = _picture_shape(shape)
     sides = _sides_after_blocks(params, height, width)
@@ -63,7 +63,7 @@ def _add_dense(
         inputs = width
 
 
-def _picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _picture_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     if len(shape) == 2:
         return shape[0], shape[1], 1
     if len(shape) == 3:
@@ -92,5 +92,5 @@ def _sides_after_blocks(params: Mapping[str, Any], height: int, width: int) -> t
     return sides
 
 
-def _text(shape: tuple[int, ...]) -> str:
+def _text(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape)) or "one number"

@@ -7,22 +7,24 @@ from typing import Any
 import msgspec
 import torch
 
-from modelry.core.errors import InternalError
 from modelry.core.jobs import TrainParams
+from modelry.core.learning import plan_lesson
 from modelry.core.manifests import read_model
 from modelry.core.recipes import get_recipe
 from modelry.core.results import to_result
 from modelry.worker.context import JobContext
-from modelry.worker.data.reading import Rows, open_dataset
+from modelry.worker.data.reading import open_dataset
 from modelry.worker.models.content import check_content
 from modelry.worker.models.package import MANIFEST
-from modelry.worker.recipes.building import build_network, check_data
+from modelry.worker.recipes.building import build_network
 from modelry.worker.recipes.network import Network
 from modelry.worker.training.checkpoints import read_checkpoint
 from modelry.worker.training.loop import Training
+from modelry.worker.training.objectives import make_objective
+from modelry.worker.training.processors import Processor, Start, make_processor
 from modelry.worker.training.publishing import publish
 from modelry.worker.training.randomness import seed_everything
-from modelry.worker.training.samples import Samples, to_samples
+from modelry.worker.training.samples import Samples
 from modelry.worker.training.starting import freeze, take_weights
 
 
@@ -35,20 +37,28 @@ def run(context: JobContext) -> dict[str, Any]:
     context.progress("reading data")
     data = open_dataset(context.fetch("data"))
     name = str(context.spec.names.get("data", {}).get("name", "data"))
-    check_data(card, name, data.manifest)
-    train, test = data.split("train"), data.split("test")
+    lesson = plan_lesson(card, data.manifest, name)
+    if lesson.unused:
+        context.log(f"Not learned from: {', '.join(lesson.unused)}.", level="warning")
+    labels = data.manifest.features[lesson.target].labels or []
+    start = _open_start(context)
+    processor = make_processor(lesson, data, params, start)
+    sizes = {**processor.sizes, "classes": len(labels)}
     seed_everything(params["seed"])
-    network = build_network(card.name, params, tuple(train.feature.shape), len(train.label_names))
+    network = build_network(card.name, params, **sizes)
+    processor.settle(network)
     context.note("parameters", network.parameter_count)
-    if "model" in context.spec.inputs:
-        _start(context, network, train.label_names)
+    if start is not None:
+        _begin_with(context, start, network, labels)
     if order.freeze:
         freeze(network)
+    samples = _read(context, processor, "train", network)
     training = Training(
         network,
-        _read(context, train, network),
+        samples,
         params,
         context,
+        objective=make_objective(lesson.goal, params, network, samples),
         checkpoint_s=order.checkpoint_s,
         checkpoint_steps=order.checkpoint_steps,
     )
@@ -62,31 +72,32 @@ def run(context: JobContext) -> dict[str, Any]:
         card,
         params,
         network,
-        feature=test.feature,
-        labels=test.label_names,
-        test=_read(context, test, network),
+        processor,
+        sizes=sizes,
+        labels=labels,
+        test=_read(context, processor, "test", network),
     )
     return to_result(made)
 
 
-def _start(context: JobContext, network: Network, labels: list[str]) -> None:
-    """The beginning is another version's end."""
+def _open_start(context: JobContext) -> Start | None:
+    if "model" not in context.spec.inputs:
+        return None
     folder = context.fetch("model")
     check_content(context.spec.inputs["model"], folder)
-    manifest = read_model((folder / MANIFEST).read_bytes())
-    has_head = take_weights(network, folder, manifest, labels)
-    start = context.spec.names["model"]
+    return Start(folder, read_model((folder / MANIFEST).read_bytes()))
+
+
+def _begin_with(context: JobContext, start: Start, network: Network, labels: list[str]) -> None:
+    """The beginning is another version's end."""
+    has_head = take_weights(network, start.folder, start.manifest, labels)
+    named = context.spec.names["model"]
     rest = "" if has_head else "; its labels are others, so the last layer begins anew"
-    context.log(f"Starts from {start['name']}:{start['version']}{rest}.")
+    context.log(f"Starts from {named['name']}:{named['version']}{rest}.")
 
 
-def _read(context: JobContext, rows: Rows, network: Network) -> Samples:
+def _read(context: JobContext, processor: Processor, split: str, network: Network) -> Samples:
     """A split in memory; the test split comes here once, for the final evaluation."""
-    labels = rows.labels
-    if labels is None:
-        raise InternalError(reason="a split without labels passed the check")
-    samples = to_samples(
-        rows.inputs, labels, input_shape=network.input_shape, scale=rows.feature.scale
-    )
-    context.opened(rows.split, len(samples))
+    samples = processor.samples(split, network)
+    context.opened(split, len(samples))
     return samples

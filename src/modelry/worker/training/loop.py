@@ -8,6 +8,7 @@ small: weights, the optimiser's memory, early stopping, random states, counters.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from modelry.core.errors import Diverged, InvalidParameter
 from modelry.core.specs import StopReason
@@ -32,7 +32,8 @@ from modelry.worker.training.checkpoints import (
 )
 from modelry.worker.training.descent import learning_rate, make_optimizer
 from modelry.worker.training.memory import micro_batch_rows
-from modelry.worker.training.samples import Samples, epoch_order, hold_out
+from modelry.worker.training.objectives import Classification, Objective
+from modelry.worker.training.samples import Samples, hold_out
 from modelry.worker.training.stopping import EarlyStopping
 from modelry.worker.training.watching import Watch
 
@@ -49,7 +50,7 @@ class Counters:
     #: Rows of the current epoch's permutation that are done.
     position: int = 0
     is_done: bool = False
-    #: Sums over the current epoch: loss, right answers, rows.
+    #: Sums over the current epoch: loss, scores (right answers, …), rows.
     sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
 
@@ -63,12 +64,14 @@ class Training:
         params: Mapping[str, Any],
         context: JobContext,
         *,
+        objective: Objective | None = None,
         checkpoint_s: float = 10.0,
         checkpoint_steps: int | None = None,
     ) -> None:
         self.network = network
         self.counters = Counters()
         self._samples = samples
+        self._objective = objective or Classification()
         self._params = params
         self._context = context
         self._checkpoint_s = checkpoint_s
@@ -86,11 +89,14 @@ class Training:
         )
         patience = params["patience"]
         self._stopping = EarlyStopping(patience) if patience is not None else None
-        self._micro_rows = micro_batch_rows(network, samples, context.spec.limits.memory_bytes)
+        self._micro_rows = min(
+            params["pass_rows"] or sys.maxsize,
+            micro_batch_rows(network, samples, self._objective, context.spec.limits.memory_bytes),
+        )
         rows = len(self._rows)
         self._batch_rows = rows if params["batch_size"] == "full" else params["batch_size"]
         steps_per_epoch = math.ceil(rows / self._batch_rows)
-        self._watch = Watch(context, params["epochs"], steps_per_epoch)
+        self._watch = Watch(context, self._objective, params["epochs"], steps_per_epoch)
         self._total_steps = steps_per_epoch * params["epochs"]
         self._writer = CheckpointWriter(context.checkpoint)
 
@@ -145,7 +151,9 @@ class Training:
 
     def _run_epoch(self) -> None:
         counters = self.counters
-        order = self._rows[epoch_order(len(self._rows), self._params["seed"], counters.epoch)]
+        order = self._samples.order(
+            self._rows, self._batch_rows, self._params["seed"], counters.epoch
+        )
         self.network.train()
         while counters.position < len(order):
             self._obey_stop()
@@ -184,12 +192,12 @@ class Training:
 
     def _add_gradient(self, part: Tensor, step_rows: int, sums: Tensor) -> None:
         inputs, labels = self._samples.batch(part)
-        logits = self.network(inputs)
-        loss = functional.cross_entropy(logits, labels)
+        outputs = self.network(inputs)
+        loss = self._objective.loss(outputs, labels)
         # Each pass weighs as many rows as it has, so that the sum is the gradient of the whole step's mean.
         share = len(part) / step_rows
         (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
-        _add_up(sums, loss, logits, labels)
+        self._add_up(sums, loss, outputs, labels)
 
     def _end_epoch(self) -> None:
         """Everything after an epoch's last step; a stop in its middle leaves it undone, a resume does it again."""
@@ -222,15 +230,15 @@ class Training:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float] | None:
-        """Loss and accuracy on the held-out rows."""
+        """Loss and score on the held-out rows."""
         if not len(self._held_out):
             return None
         sums = torch.zeros_like(self.counters.sums)
         self.network.eval()
         for inputs, labels in self._samples.batches(self._held_out, _VALIDATION_ROWS):
             self._obey_stop()
-            logits = self.network(inputs)
-            _add_up(sums, functional.cross_entropy(logits, labels), logits, labels)
+            outputs = self.network(inputs)
+            self._add_up(sums, self._objective.loss(outputs, labels), outputs, labels)
         return _means(sums)
 
     def _read_watch(self, now: float) -> None:
@@ -252,6 +260,13 @@ class Training:
         if failure is not None:
             self._context.log(f"A checkpoint could not be written: {failure}", "warning")
 
+    @torch.no_grad()
+    def _add_up(self, sums: Tensor, loss: Tensor, outputs: Tensor, labels: Tensor) -> None:
+        """Adds a pass to (loss, scores, rows) without reading a value."""
+        rows = len(labels)
+        scores = self._objective.scores(outputs, labels).to(loss.dtype)
+        sums += torch.stack((loss.detach() * rows, scores, loss.new_tensor(rows)))
+
     def _obey_stop(self) -> None:
         reason = self._context.stop_requested
         if reason is None:
@@ -262,14 +277,6 @@ class Training:
         self._context.check_stop()
 
 
-@torch.no_grad()
-def _add_up(sums: Tensor, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-    """Adds a pass to (loss, right answers, rows) without reading a value."""
-    rows = len(labels)
-    right = (logits.argmax(dim=1) == labels).sum()
-    sums += torch.stack((loss.detach() * rows, right.to(loss.dtype), loss.new_tensor(rows)))
-
-
 def _means(sums: Tensor) -> tuple[float, float]:
-    loss, right, rows = sums.tolist()
-    return loss / rows, right / rows
+    loss, scores, rows = sums.tolist()
+    return loss / rows, scores / rows

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from modelry.worker.training.objectives import Objective
 from modelry.worker.training.samples import Samples
 
 #: For what the rows of one pass need, where the job has no memory limit.
@@ -18,7 +18,9 @@ _WEIGHT_COPIES = 6
 _ACTIVATION_COPIES = 3
 
 
-def micro_batch_rows(network: nn.Module, samples: Samples, limit_bytes: int | None) -> int:
+def micro_batch_rows(
+    network: nn.Module, samples: Samples, objective: Objective, limit_bytes: int | None
+) -> int:
     """Rows per pass; larger steps add up the gradients of several passes.
 
     Depends on the network, the data and the limit alone, so that a resumed job cuts its steps the same way.
@@ -28,17 +30,18 @@ def micro_batch_rows(network: nn.Module, samples: Samples, limit_bytes: int | No
         weights = sum(parameter.nbytes for parameter in network.parameters())
         taken = _PROCESS_BYTES + samples.size_bytes + _WEIGHT_COPIES * weights
         budget = min(budget, limit_bytes - taken)
-    per_row = _ACTIVATION_COPIES * _kept_bytes_per_row(network, samples)
+    per_row = _ACTIVATION_COPIES * _kept_bytes_per_row(network, samples, objective)
     return max(1, budget // max(1, per_row))
 
 
-def _kept_bytes_per_row(network: nn.Module, samples: Samples) -> int:
+def _kept_bytes_per_row(network: nn.Module, samples: Samples, objective: Objective) -> int:
     """What one more row makes autograd keep until the backward pass."""
-    one, two = (_kept_bytes(network, samples, rows) for rows in (1, 2))
-    return max(two - one, 0) + samples.inputs[0].numel() * 4
+    one, two = (_kept_bytes(network, samples, objective, rows) for rows in (1, 2))
+    row, _ = samples.batch(torch.tensor([samples.largest]))
+    return max(two - one, 0) + row.numel() * 4
 
 
-def _kept_bytes(network: nn.Module, samples: Samples, rows: int) -> int:
+def _kept_bytes(network: nn.Module, samples: Samples, objective: Objective, rows: int) -> int:
     kept = 0
 
     def keep(tensor: Tensor) -> Tensor:
@@ -46,11 +49,11 @@ def _kept_bytes(network: nn.Module, samples: Samples, rows: int) -> int:
         kept += tensor.nbytes
         return tensor
 
-    index = torch.zeros(rows, dtype=torch.int64)
+    index = torch.full((rows,), samples.largest)
     # The trial must not move the random numbers of the training.
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, _same):
         inputs, labels = samples.batch(index)
-        functional.cross_entropy(network(inputs), labels)
+        objective.loss(network(inputs), labels)
     return kept
 
 

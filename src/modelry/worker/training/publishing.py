@@ -11,18 +11,19 @@ from typing import Any
 import torch
 
 from modelry.core.files import FileRef
-from modelry.core.manifests import Feature, ImageInput, ModelManifest, Recipe
+from modelry.core.manifests import ModelManifest, Recipe
 from modelry.core.recipes import RecipeCard
 from modelry.core.results import MadeModel
 from modelry.worker.context import JobContext
 from modelry.worker.models import package
-from modelry.worker.models.evaluate import Evaluation
+from modelry.worker.models.evaluate import evaluation_of
 from modelry.worker.models.lineage import trace
 from modelry.worker.models.measuring import measure
-from modelry.worker.models.onnx_form import INPUT, OUTPUT, write_onnx
+from modelry.worker.models.onnx_form import write_onnx
 from modelry.worker.models.runtimes.onnxruntime import load
 from modelry.worker.models.verify import BATCH_SIZES, Form, original, served, spread_rows, verify
 from modelry.worker.recipes.network import Network
+from modelry.worker.training.processors import Processor
 from modelry.worker.training.samples import Samples
 
 
@@ -31,8 +32,9 @@ def publish(
     card: RecipeCard,
     params: dict[str, Any],
     network: Network,
+    processor: Processor,
     *,
-    feature: Feature,
+    sizes: dict[str, Any],
     labels: list[str],
     test: Samples,
 ) -> MadeModel:
@@ -43,14 +45,17 @@ def publish(
     context.progress("converting")
     package.write_weights(network, folder)
     write_onnx(network, folder / package.ONNX)
+    processor.write(folder)
+    row, _ = test.batch(torch.tensor([len(test) // 2]))
     manifest = package.draft(
         network,
-        task=card.task,
-        recipe=Recipe(name=card.name, params=params),
+        task=processor.task or card.task,
+        recipe=Recipe(name=card.name, params=params, sizes=sizes),
         labels=labels,
-        media=_media(feature, network.input_shape),
+        media=processor.media(network),
         lineage=trace(context.spec, card.name, params),
         folder=folder,
+        example=row.shape[1:],
     )
     manifest = _measure(context, manifest, folder, network, test)
     package.write_manifest(manifest, folder)
@@ -61,7 +66,7 @@ def _measure(
     context: JobContext, manifest: ModelManifest, folder: Path, network: Network, test: Samples
 ) -> ModelManifest:
     """The ONNX form, compared with the network and tried on the test split; then every way to run the model."""
-    form = served(load(folder / package.ONNX, manifest, context.spec.threads))
+    form = served(load(folder / package.ONNX, manifest, context.spec.threads), manifest)
     context.progress("verifying")
     sample, _ = test.batch(torch.from_numpy(spread_rows(len(test))))
     reference = original(network)
@@ -71,43 +76,26 @@ def _measure(
         f"{verification.rows_per_s / verification.original_rows_per_s:.1f} times as fast."
     )
     metrics = _evaluate(context, form, test, manifest.labels)
-    context.log(f"Test accuracy {metrics['accuracy']:.2%} on {metrics['rows']} rows.")
     return measure(
         context,
         folder,
         package.measured(manifest, metrics, verification),
-        {INPUT: sample.numpy()},
-        lambda inputs: {OUTPUT: reference(inputs[INPUT])},
+        {network.input_name: sample.numpy()},
+        lambda inputs: {network.output_name: reference(inputs[network.input_name])},
     )
 
 
 def _evaluate(context: JobContext, form: Form, test: Samples, labels: list[str]) -> dict[str, Any]:
-    evaluation, rows = Evaluation(labels), BATCH_SIZES[-1]
+    evaluation, rows = evaluation_of(labels), BATCH_SIZES[-1]
     steps = -(-len(test) // rows)
     for step, (inputs, truth) in enumerate(test.batches(torch.arange(len(test)), rows)):
         context.check_stop()
         context.progress("evaluating", step=step, total_steps=steps)
         evaluation.add(form(inputs.numpy()), truth.numpy())
     metrics = evaluation.metrics()
-    context.note("test_accuracy", metrics["accuracy"])
+    context.note(f"test_{evaluation.score}", metrics[evaluation.score])
+    context.log(f"Test {evaluation.describe()} on {metrics['rows']} rows.")
     return metrics
-
-
-def _media(feature: Feature, input_shape: tuple[int, ...]) -> ImageInput | None:
-    """How a picture becomes the tensor input, where the data are pictures: images, or scaled bytes in their shape."""
-    shape = [*feature.shape, 1] if len(feature.shape) == 2 else feature.shape
-    is_picture = feature.kind == "image" or (feature.dtype == "uint8" and feature.scale != 1.0)
-    if not is_picture or len(shape) != 3 or shape[2] not in (1, 3):
-        return None
-    height, width, channels = shape
-    return ImageInput(
-        height=height,
-        width=width,
-        channels=channels,
-        scale=feature.scale,
-        input=INPUT,
-        shape=list(input_shape),
-    )
 
 
 def _put(context: JobContext, folder: Path) -> list[FileRef]:

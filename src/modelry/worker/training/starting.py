@@ -31,7 +31,7 @@ def take_weights(
             takes = "×".join(
                 "N" if size is None else str(size) for size in manifest.inputs[0].shape[1:]
             )
-            row = "×".join(map(str, network.input_shape))
+            row = "×".join("N" if size is None else str(size) for size in network.input_shape)
             raise WrongDataKind(
                 f"The model to start from takes rows of {takes}, and the data's are {row}: '{name}' does not fit.",
                 remedy="Start from a model of such rows, or from none.",

@@ -7,6 +7,7 @@ import time
 from torch import Tensor
 
 from modelry.worker.context import JobContext
+from modelry.worker.training.objectives import Objective
 
 #: The sums are read this often at most; in between nothing waits for a value.
 _INTERVAL_S = 0.2
@@ -15,8 +16,11 @@ _INTERVAL_S = 0.2
 class Watch:
     """Turns the loop's sums into metrics, progress and logs."""
 
-    def __init__(self, context: JobContext, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, context: JobContext, objective: Objective, epochs: int, steps_per_epoch: int
+    ) -> None:
         self._context = context
+        self._objective = objective
         self._epochs = epochs
         self._total_steps = epochs * steps_per_epoch
         self._began_at = self._read_at = time.monotonic()
@@ -57,13 +61,13 @@ class Watch:
     def read(self, now: float, step: int, epoch: int, sums: Tensor) -> float:
         """Passes on what happened since the last reading; returns its mean loss (0 where nothing did)."""
         values = _values(sums)
-        loss, right, rows = (new - old for new, old in zip(values, self._seen, strict=True))
+        loss, scores, rows = (new - old for new, old in zip(values, self._seen, strict=True))
         if not rows:
             return 0.0
         rows_per_s = rows / max(now - self._read_at, 1e-9)
         self._seen, self._read_at = values, now
         self._context.metric("train/loss", step, loss / rows)
-        self._context.metric("train/accuracy", step, right / rows)
+        self._context.metric(f"train/{self._objective.score}", step, scores / rows)
         self._context.metric("train/samples_per_s", step, rows_per_s)
         self._show(now, step, epoch, rows_per_s)
         return loss / rows
@@ -76,8 +80,8 @@ class Watch:
         for part, means in (("train", train), ("validation", validation)):
             if means is not None:
                 self._context.metric(f"epoch/{part}_loss", epoch, means[0])
-                self._context.metric(f"epoch/{part}_accuracy", epoch, means[1])
-                line += f" {part} loss {means[0]:.4f}, accuracy {means[1]:.2%};"
+                self._context.metric(f"epoch/{part}_{self._objective.score}", epoch, means[1])
+                line += f" {part} loss {means[0]:.4f}, {self._objective.describe(means[1])};"
         self._context.log(line.rstrip(";"))
 
     def restart_epoch(self) -> None:
@@ -105,5 +109,5 @@ class Watch:
 
 
 def _values(sums: Tensor) -> tuple[float, float, float]:
-    loss, right, rows = sums.tolist()
-    return loss, right, rows
+    loss, scores, rows = sums.tolist()
+    return loss, scores, rows

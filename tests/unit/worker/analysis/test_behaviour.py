@@ -15,7 +15,7 @@ from modelry.core.specs import StopReason
 from modelry.worker.analysis import behaviour as module
 from modelry.worker.analysis.behaviour import behaviour
 from modelry.worker.context import Stopped
-from modelry.worker.training.samples import Samples, to_samples
+from modelry.worker.training.samples import TensorSamples, to_samples
 from tests.unit.worker.training.conftest import Attempts
 
 
@@ -26,7 +26,10 @@ def attempts(tmp_path: Path) -> Iterator[Attempts]:
     made.close()
 
 
-def samples_of(rows: int, shape: tuple[int, ...]) -> Samples:
+SIZES = {"shape": (6, 6, 1), "classes": 3}
+
+
+def samples_of(rows: int, shape: tuple[int, ...]) -> TensorSamples:
     """Three classes that differ in the mean of their rows."""
     dice = np.random.default_rng(0)
     labels = dice.integers(0, 3, rows)
@@ -41,7 +44,7 @@ def params_of(recipe: str, **given: Any) -> dict[str, Any]:
 def test_three_descents_over_the_same_rows(attempts: Attempts) -> None:
     samples = samples_of(500, (6, 6, 1))
     params = params_of("cnn", channels=[3], hidden=[5], seed=4)
-    found = behaviour(attempts.start(), "cnn", params, samples, 3)
+    found = behaviour(attempts.start(), "cnn", params, samples, SIZES)
     by_name = {one.name: one for one in found.descents}
     assert {name: (one.batch_rows, one.steps) for name, one in by_name.items()} == {
         "batch": (500, 5),
@@ -71,9 +74,9 @@ def test_one_batch_step_is_gradient_descent_by_hand(
     monkeypatch.setattr(module, "EPOCHS", 1)
     samples = samples_of(40, (6, 6, 1))
     params = params_of("cnn", channels=[3], hidden=[5], seed=4)
-    found = behaviour(attempts.start(), "cnn", params, samples, 3)
+    found = behaviour(attempts.start(), "cnn", params, samples, SIZES)
     torch.manual_seed(4)
-    network = module.build_network("cnn", params, (6, 6, 1), 3)
+    network = module.build_network("cnn", params, shape=(6, 6, 1), classes=3)
     inputs, labels = samples.batch(torch.arange(40))
     loss = torch.nn.functional.cross_entropy(network(inputs), labels)
     loss.backward()
@@ -88,14 +91,16 @@ def test_one_batch_step_is_gradient_descent_by_hand(
 
 def test_a_rate_that_is_too_high_is_told_and_no_error(attempts: Attempts) -> None:
     params = {**params_of("cnn", channels=[3], hidden=[5]), "learning_rate": 1e9}
-    found = behaviour(attempts.start(), "cnn", params, samples_of(100, (6, 6, 1)), 3)
+    found = behaviour(attempts.start(), "cnn", params, samples_of(100, (6, 6, 1)), SIZES)
     assert any(one.has_diverged for one in found.descents)
     assert all(np.isfinite(one.points).all() for one in found.descents)
 
 
 def test_gradients_come_back_through_time_as_far_as_the_cell_lets_them(attempts: Attempts) -> None:
     params = params_of("rnn", cell="gru", hidden=8, layers=1)
-    found = behaviour(attempts.start(), "rnn", params, samples_of(64, (30, 4)), 3)
+    found = behaviour(
+        attempts.start(), "rnn", params, samples_of(64, (30, 4)), {"shape": (30, 4), "classes": 3}
+    )
     reach = {one.cell: one.norms for one in found.reach}
     assert set(reach) == {"rnn", "lstm", "gru"}
     assert all(len(norms) == 30 for norms in reach.values())
@@ -107,4 +112,10 @@ def test_it_stops_when_it_is_asked_to(attempts: Attempts) -> None:
     context = attempts.start()
     context.stop_requested = StopReason.CANCEL
     with pytest.raises(Stopped):
-        behaviour(context, "cnn", params_of("cnn"), samples_of(64, (28, 28, 1)), 3)
+        behaviour(
+            context,
+            "cnn",
+            params_of("cnn"),
+            samples_of(64, (28, 28, 1)),
+            {"shape": (28, 28, 1), "classes": 3},
+        )

@@ -20,7 +20,7 @@ from modelry.core.analysis import Layer
 from modelry.core.manifests import TensorSpec
 from modelry.worker.analysis import calls
 from modelry.worker.analysis.counting import Counter
-from modelry.worker.models.onnx_form import INPUT, write_onnx
+from modelry.worker.models.onnx_form import write_onnx
 from modelry.worker.recipes.building import build_network, get_recipe
 from modelry.worker.recipes.network import Network
 
@@ -38,7 +38,7 @@ def layers_of(file: Path, inputs: list[TensorSpec], rows: int = 1) -> tuple[list
 
 def network_of(recipe: str, shape: tuple[int, ...], params: Mapping[str, Any] = {}) -> Network:
     torch.manual_seed(0)
-    network = build_network(recipe, get_recipe(recipe).check(dict(params)), shape, 10)
+    network = build_network(recipe, get_recipe(recipe).check(dict(params)), shape=shape, classes=10)
     # Biases that are all zero would become one tensor in the graph.
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
@@ -48,7 +48,7 @@ def network_of(recipe: str, shape: tuple[int, ...], params: Mapping[str, Any] = 
 def layers_of_network(network: Network, folder: Path, rows: int = 1) -> list[Layer]:
     file = folder / "model.onnx"
     write_onnx(network, file)
-    inputs = [TensorSpec(name=INPUT, dtype="float32", shape=[None, *network.input_shape])]
+    inputs = [TensorSpec(name="x", dtype="float32", shape=[None, *network.input_shape])]
     found, uncounted = layers_of(file, inputs, rows)
     assert not uncounted
     return found
@@ -215,7 +215,7 @@ def test_each_run_has_its_own_calls(tmp_path: Path) -> None:
     model = onnx.load(str(tmp_path / "model.onnx"))
     names = set(calls.name_nodes(model.graph))
     onnx.save(model, str(tmp_path / "named.onnx"))
-    inputs = [TensorSpec(name=INPUT, dtype="float32", shape=[None, 28, 28])]
+    inputs = [TensorSpec(name="x", dtype="float32", shape=[None, 28, 28])]
     runs = calls.run(tmp_path / "named.onnx", calls.make_feeds(inputs, 2), 1, 3)
     assert len(runs) == 3
     first = sorted(call.node for call in runs[0])

@@ -22,7 +22,7 @@ from modelry.worker.recipes.network import Network
 
 def make(recipe: str, shape: tuple[int, ...], **given: Any) -> Network:
     torch.manual_seed(0)
-    return build_network(recipe, get_recipe(recipe).check(given), shape, 5)
+    return build_network(recipe, get_recipe(recipe).check(given), shape=shape, classes=5)
 
 
 def written(network: Network, folder: Path) -> tuple[Counter[str], onnxruntime.InferenceSession]:

@@ -33,7 +33,7 @@ VERIFIED = Verification(
 
 def write(folder: Path, recipe: str = "cnn") -> Network:
     params = get_recipe(recipe).check({})
-    network = build_network(recipe, params, (28, 28, 1), 3).eval()
+    network = build_network(recipe, params, shape=(28, 28, 1), classes=3).eval()
     package.write_weights(network, folder)
     write_onnx(network, folder / package.ONNX)
     draft = package.draft(

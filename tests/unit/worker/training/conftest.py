@@ -16,7 +16,7 @@ from modelry.core.files import FileRef
 from modelry.core.specs import JobSpec, Limits
 from modelry.worker.context import JobContext
 from modelry.worker.folder import WorkerFolder
-from modelry.worker.training.samples import Samples, to_samples
+from modelry.worker.training.samples import TensorSamples, to_samples
 
 MakeContext = Callable[..., JobContext]
 
@@ -74,7 +74,7 @@ def attempts(tmp_path: Path) -> Iterator[Attempts]:
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Samples:
+def pictures() -> TensorSamples:
     """120 pictures of 6×6 bytes in three classes that differ in their brightest corner."""
     random = np.random.default_rng(0)
     labels = np.arange(120, dtype=np.int64) % 3

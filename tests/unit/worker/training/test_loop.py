@@ -21,7 +21,7 @@ from modelry.worker.training import loop as loop_module
 from modelry.worker.training.checkpoints import read_checkpoint
 from modelry.worker.training.loop import Training
 from modelry.worker.training.randomness import seed_everything
-from modelry.worker.training.samples import Samples
+from modelry.worker.training.samples import TensorSamples
 
 if TYPE_CHECKING:
     from tests.unit.worker.training.conftest import Attempts
@@ -31,7 +31,7 @@ SMALL = {"channels": [4], "hidden": [8], "epochs": 3, "batch_size": 16, "learnin
 
 def prepare(
     context: JobContext,
-    samples: Samples,
+    samples: TensorSamples,
     *,
     recipe: str = "cnn",
     every: int | None = None,
@@ -40,7 +40,7 @@ def prepare(
 ) -> Training:
     params = get_recipe(recipe).check({**(SMALL if recipe == "cnn" else {}), **given})
     seed_everything(params["seed"])
-    network = build_network(recipe, params, tuple(samples.inputs.shape[1:]), 3)
+    network = build_network(recipe, params, shape=tuple(samples.inputs.shape[1:]), classes=3)
     training = Training(
         network, samples, params, context, checkpoint_s=every_s, checkpoint_steps=every
     )
@@ -99,7 +99,7 @@ STORY = {
     ids=["sgd with momentum", "adam", "adamw"],
 )
 def test_weights_after_ten_cuts_at_random_steps_are_those_of_an_unharmed_run(
-    given: dict[str, Any], pictures: Samples, attempts: Attempts
+    given: dict[str, Any], pictures: TensorSamples, attempts: Attempts
 ) -> None:
     unharmed = prepare(attempts.start(), pictures, **given)
     unharmed.run()
@@ -138,7 +138,7 @@ def points(attempts: Attempts) -> dict[tuple[str, int], float]:
 
 
 def test_a_run_from_a_checkpoint_written_beside_the_training_ends_the_same(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     """Not a clean stop but a kill: the newest checkpoint lies some steps back."""
     unharmed = prepare(attempts.start(), pictures, every=5, **STORY)
@@ -154,9 +154,9 @@ def test_a_run_from_a_checkpoint_written_beside_the_training_ends_the_same(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_networks_resume_to_the_same_weights(
-    cell: str, pictures: Samples, attempts: Attempts
+    cell: str, pictures: TensorSamples, attempts: Attempts
 ) -> None:
-    rows = Samples(pictures.inputs.squeeze(-1), pictures.labels, pictures.scale)
+    rows = TensorSamples(pictures.inputs.squeeze(-1), pictures.labels, pictures.scale)
     given = {"recipe": "rnn", "cell": cell, "hidden": 8, "layers": 2, "dropout": 0.2, "epochs": 2}
     unharmed = prepare(attempts.start(), rows, **given)
     unharmed.run()
@@ -171,7 +171,7 @@ def test_recurrent_networks_resume_to_the_same_weights(
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     first, again, other = (
         prepare(attempts.start(), pictures, seed=seed, dropout=0.5) for seed in (1, 1, 2)
@@ -186,7 +186,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 
 def test_a_finished_training_resumes_with_nothing_left_to_do(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     training = prepare(attempts.start(), pictures)
     training.run()
@@ -199,7 +199,7 @@ def test_a_finished_training_resumes_with_nothing_left_to_do(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_full_batch_in_parts_has_the_gradient_of_one_shot(
-    dtype: torch.dtype, pictures: Samples, attempts: Attempts
+    dtype: torch.dtype, pictures: TensorSamples, attempts: Attempts
 ) -> None:
     training = prepare(attempts.start(), pictures, batch_size="full")
     network = training.network.to(dtype)
@@ -216,7 +216,7 @@ def test_a_full_batch_in_parts_has_the_gradient_of_one_shot(
     assert sums[2] == len(pictures)
 
 
-class Wide(Samples):
+class Wide(TensorSamples):
     """Samples as another type of numbers."""
 
     def __init__(self, inputs: Tensor, labels: Tensor, scale: float, dtype: torch.dtype) -> None:
@@ -228,7 +228,9 @@ class Wide(Samples):
         return rows.to(self.dtype), labels  # type: ignore[attr-defined]
 
 
-def test_steps_in_parts_end_where_steps_in_one_do(pictures: Samples, attempts: Attempts) -> None:
+def test_steps_in_parts_end_where_steps_in_one_do(
+    pictures: TensorSamples, attempts: Attempts
+) -> None:
     """A memory limit changes how a step is computed, not what it is."""
     roomy = prepare(attempts.start(), pictures, batch_size="full", epochs=8)
     tight = prepare(
@@ -245,7 +247,7 @@ def test_steps_in_parts_end_where_steps_in_one_do(pictures: Samples, attempts: A
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 120), (32, 4), (1000, 1), ("full", 1)])
 def test_an_epoch_has_as_many_steps_as_the_batch_size_asks_for(
-    batch_size: int | str, steps: int, pictures: Samples, attempts: Attempts
+    batch_size: int | str, steps: int, pictures: TensorSamples, attempts: Attempts
 ) -> None:
     training = prepare(attempts.start(), pictures, batch_size=batch_size, epochs=1)
     training.run()
@@ -265,7 +267,7 @@ def test_a_stop_ends_before_the_next_step_and_keeps_what_is_wanted(
     reason: StopReason,
     status: OutcomeStatus,
     keeps: bool,
-    pictures: Samples,
+    pictures: TensorSamples,
     attempts: Attempts,
 ) -> None:
     context = attempts.start()
@@ -278,7 +280,9 @@ def test_a_stop_ends_before_the_next_step_and_keeps_what_is_wanted(
     assert (attempts.newest_checkpoint() is not None) is keeps
 
 
-def test_a_stop_inside_a_full_batch_step_undoes_it(pictures: Samples, attempts: Attempts) -> None:
+def test_a_stop_inside_a_full_batch_step_undoes_it(
+    pictures: TensorSamples, attempts: Attempts
+) -> None:
     given = {"batch_size": "full", "dropout": 0.5, "epochs": 4}
     tight = Limits(memory_bytes=1)
     unharmed = prepare(attempts.start(limits=tight), pictures, **given)
@@ -305,7 +309,7 @@ def test_a_stop_inside_a_full_batch_step_undoes_it(pictures: Samples, attempts: 
 
 
 def test_a_stop_during_validation_is_taken_up_there(
-    pictures: Samples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+    pictures: TensorSamples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unharmed = prepare(attempts.start(), pictures, **STORY)
     unharmed.run()
@@ -314,7 +318,7 @@ def test_a_stop_during_validation_is_taken_up_there(
     monkeypatch.setattr(loop_module, "_VALIDATION_ROWS", 4)
     batches = training._samples.batches
 
-    class Stopping(Samples):
+    class Stopping(TensorSamples):
         def batches(self, index: Tensor, rows: int) -> Any:
             for part in batches(index, rows):
                 yield part
@@ -331,7 +335,7 @@ def test_a_stop_during_validation_is_taken_up_there(
 
 
 def test_early_stopping_ends_and_keeps_the_best_weights(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     training = prepare(
         attempts.start(),
@@ -357,7 +361,7 @@ def test_early_stopping_ends_and_keeps_the_best_weights(
 
 
 def test_early_stopping_remembers_the_best_epoch_across_a_resume(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     given = {"validation": 0.25, "patience": 3, "epochs": 200, "learning_rate": 0.3}
     unharmed = prepare(attempts.start(), pictures, every=1, **given)
@@ -373,7 +377,7 @@ def test_early_stopping_remembers_the_best_epoch_across_a_resume(
 
 
 def test_without_patience_every_epoch_is_trained_and_the_last_weights_stay(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     training = prepare(attempts.start(), pictures, validation=0.25, epochs=5)
     training.run()
@@ -383,15 +387,15 @@ def test_without_patience_every_epoch_is_trained_and_the_last_weights_stay(
 
 
 def test_a_validation_share_that_would_hold_out_nothing_is_refused(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
-    one_each = Samples(pictures.inputs[:3], pictures.labels[:3], pictures.scale)
+    one_each = TensorSamples(pictures.inputs[:3], pictures.labels[:3], pictures.scale)
     with pytest.raises(InvalidParameter, match="validation"):
         prepare(attempts.start(), one_each, validation=0.3)
 
 
 def test_a_loss_that_is_no_number_fails_with_the_remedy(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     diverging = {"optimizer": "sgd", "learning_rate": 1e3, "weight_decay": 10.0, "epochs": 50}
     training = prepare(attempts.start(), pictures, **diverging)
@@ -401,7 +405,7 @@ def test_a_loss_that_is_no_number_fails_with_the_remedy(
     assert attempts.newest_checkpoint() is None
 
 
-def test_a_last_step_into_nothing_is_noticed(pictures: Samples, attempts: Attempts) -> None:
+def test_a_last_step_into_nothing_is_noticed(pictures: TensorSamples, attempts: Attempts) -> None:
     training = prepare(
         attempts.start(),
         pictures,
@@ -419,7 +423,7 @@ def test_a_last_step_into_nothing_is_noticed(pictures: Samples, attempts: Attemp
 
 
 def test_people_see_curves_progress_and_a_line_per_epoch(
-    pictures: Samples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+    pictures: TensorSamples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelry.worker.training.watching._INTERVAL_S", 0.0)
     training = prepare(attempts.start(), pictures, validation=0.2, epochs=2)
@@ -443,7 +447,7 @@ def test_people_see_curves_progress_and_a_line_per_epoch(
 
 
 def test_the_points_between_steps_add_up_to_the_epochs_means(
-    pictures: Samples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+    pictures: TensorSamples, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelry.worker.training.watching._INTERVAL_S", 0.0)
     monkeypatch.setattr("modelry.worker.context._METRIC_INTERVAL_S", 0.0)
@@ -462,7 +466,7 @@ def test_the_points_between_steps_add_up_to_the_epochs_means(
 
 
 def test_the_curve_of_an_epoch_is_the_mean_over_its_rows(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     """With a learning rate of almost nothing, every epoch's mean is the untrained network's."""
     training = prepare(attempts.start(), pictures, learning_rate=1e-9, epochs=1, batch_size=50)
@@ -477,13 +481,13 @@ def test_the_curve_of_an_epoch_is_the_mean_over_its_rows(
     assert found[("epoch/train_accuracy", 1)] == pytest.approx(accuracy)
 
 
-def test_it_learns(pictures: Samples, attempts: Attempts) -> None:
+def test_it_learns(pictures: TensorSamples, attempts: Attempts) -> None:
     prepare(attempts.start(), pictures, epochs=15, learning_rate=0.01).run()
     assert points(attempts)[("epoch/train_accuracy", 15)] > 0.95
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_the_training_goes_on(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     context = attempts.start()
     keep, calls = context.checkpoint, 0
@@ -504,7 +508,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_training_goes_on(
 
 
 def test_checkpoints_come_with_time_where_no_steps_are_given(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     prepare(attempts.start(), pictures, every_s=0.0, epochs=1).run()
     made = [event.step for event in attempts.events() if isinstance(event, Checkpoint)]
@@ -512,7 +516,7 @@ def test_checkpoints_come_with_time_where_no_steps_are_given(
 
 
 def test_numbers_drawn_elsewhere_do_not_change_a_resume(
-    pictures: Samples, attempts: Attempts
+    pictures: TensorSamples, attempts: Attempts
 ) -> None:
     unharmed = prepare(attempts.start(), pictures, every=4, dropout=0.5)
     unharmed.run()

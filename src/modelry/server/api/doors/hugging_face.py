@@ -13,7 +13,9 @@ from modelry.core.calls import TaskAnswer, TaskCall, pack, unpack
 from modelry.core.errors import InvalidRequest, ModelryError, UnsupportedTask
 from modelry.core.frames import Op
 from modelry.core.inputs import describe
-from modelry.core.manifests import ModelManifest, TextInput
+from modelry.core.manifests import ModelManifest, TableInput, TextInput
+from modelry.core.tables import encode_columns, encode_rows
+from modelry.core.tensors import decode_payload, encode_payload
 from modelry.server.api.doors.door import Answer, Call, Find, Head, Refusal, Target
 from modelry.server.api.doors.names import is_name, read_reference
 from modelry.server.api.doors.numbers import write_json, write_numbers
@@ -48,6 +50,8 @@ class HuggingFaceDoor:
         target = head.target
         manifest = find(target.name, target.version)
         _check_task(target, manifest)
+        if isinstance(manifest.media, TableInput):
+            return _table_call(target, body, manifest.media)
         if isinstance(manifest.media, TextInput):
             call = _read_text(body, manifest.task)
         else:
@@ -61,6 +65,30 @@ class HuggingFaceDoor:
 
     def encode_error(self, error: ModelryError) -> Refusal:
         return refusal(error)
+
+
+def _table_call(target: Target, body: bytes, media: TableInput) -> Call:
+    """`{"table": {column: [values]}}`, as the official client sends it, or `{"inputs": [rows]}`: a value a row."""
+    call = _read_object(body)
+    call = {name: value for name, value in call.items() if value not in (None, {})}
+    if len(call) != 1 or not {"table", "inputs"} & set(call):
+        raise InvalidRequest(
+            reason='it must be {"table": {…}} or {"inputs": [ … ]} and nothing else'
+        )
+    if "table" in call:
+        rows = encode_columns(call["table"], media)
+    else:
+        given = call["inputs"]
+        rows = encode_rows(given if isinstance(given, list) else [given], media)
+
+    def encode(reply: Reply) -> Answer:
+        output = next(iter(decode_payload(reply.payload).tensors.values()))
+        labels = reply.manifest.labels
+        if labels:
+            return Answer(write_numbers([labels[best] for best in output.argmax(axis=1)]))
+        return Answer(write_numbers(output[:, 0].tolist()))
+
+    return Call(target.name, target.version, encode_payload({media.input: rows}), len(rows), encode)
 
 
 def refusal(error: ModelryError) -> Refusal:

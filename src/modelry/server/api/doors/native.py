@@ -27,7 +27,8 @@ from modelry.core.errors import (
 )
 from modelry.core.frames import Op
 from modelry.core.inputs import check_inputs, describe
-from modelry.core.manifests import ModelManifest, TensorSpec, TextInput
+from modelry.core.manifests import ModelManifest, TableInput, TensorSpec, TextInput
+from modelry.core.tables import encode_rows
 from modelry.core.tensors import Array, Media, decode_payload, encode_payload
 from modelry.server.api.doors.door import Answer, Call, Find, Head, Refusal, Target
 from modelry.server.api.doors.native_text import read_predictions, read_text_call
@@ -281,7 +282,10 @@ def _read_base64(sample: dict[str, Any]) -> Media:
 
 
 def _to_tensors(samples: list[Any], manifest: ModelManifest) -> dict[str, Array]:
-    specs = manifest.inputs
+    specs, media = manifest.inputs, manifest.media
+    is_named = isinstance(samples[0], dict) and set(samples[0]) != {specs[0].name}
+    if isinstance(media, TableInput) and is_named:
+        return {media.input: encode_rows(samples, media)}
     if len(specs) == 1 and not isinstance(samples[0], dict):
         return {specs[0].name: to_tensor(samples, specs[0])}
     return {spec.name: to_tensor([_value(s, spec, specs) for s in samples], spec) for spec in specs}

@@ -22,6 +22,7 @@ from modelry.core.manifests import (
     ImageInput,
     ModelManifest,
     RuntimeForm,
+    TableInput,
     TensorSpec,
     TextInput,
     read_model,
@@ -39,6 +40,7 @@ _AGAIN = "Export it again with `modelry models export` and import that."
 #: Rows of random numbers that the network built anew and its form are compared with.
 _ROWS = 64
 _MAX_SIDE, _MAX_TOKENS, _MAX_SECONDS = 8192, 1 << 20, 3600.0
+_MAX_COLUMNS, _MAX_SIZE = 65_536, 1 << 24
 #: safetensors' names of the types that recipes use.
 _TORCH = {"F32": "torch.float32", "F64": "torch.float64", "I64": "torch.int64"}
 
@@ -113,6 +115,8 @@ def _check_words(folder: Path, manifest: ModelManifest) -> None:
     elif isinstance(media, AudioInput):
         is_sound &= media.input in names and 0 < media.max_seconds <= _MAX_SECONDS
         is_sound &= 0 < media.sample_rate <= 1_000_000
+    elif isinstance(media, TableInput):
+        is_sound &= media.input in names and manifest.inputs[0].shape[1:] == [len(media.columns)]
     if not is_sound:
         raise refuse(_MANIFEST, "what it says of its inputs cannot be", _AGAIN)
 
@@ -137,12 +141,15 @@ def _rebuild(
     context.progress("building the network")
     _check_weights(folder, manifest)
     network = package.load_network(folder, manifest)
-    shutil.copyfile(folder / _WEIGHTS, out / _WEIGHTS)
+    for name in manifest.files:
+        if name != package.ONNX:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, out / name)
     context.progress("converting")
     write_onnx(network, out / package.ONNX)
     context.progress("verifying")
     samples = random_samples(manifest, _ROWS)[manifest.inputs[0].name]
-    form = served(load(out / package.ONNX, manifest, context.spec.threads))
+    form = served(load(out / package.ONNX, manifest, context.spec.threads), manifest)
     verification = verify(form, original(network), samples)
     return package.measured(manifest, manifest.metrics, verification)
 
@@ -151,24 +158,30 @@ def _check_weights(folder: Path, manifest: ModelManifest) -> None:
     """The recipe's parameters, and weights of exactly the shapes they ask for, before any memory is taken for them."""
     import torch
 
-    from modelry.worker.recipes.building import build_network
+    from modelry.worker.recipes.building import build_network, sizes_of
 
     assert manifest.recipe is not None
+    sizes = sizes_of(manifest)
     try:
         card = get_recipe(manifest.recipe.name)
         params = card.check(manifest.recipe.params)
-        shape = tuple(size or 0 for size in manifest.inputs[0].shape[1:])
-        if not shape or not all(0 < size <= 1 << 16 for size in shape):
-            raise NotConvertible(reason=f"rows of {shape} cannot be", remedy=_AGAIN)
+        _check_sizes(sizes)
         with torch.device("meta"):
-            network = build_network(card.name, params, shape, len(manifest.labels))
+            network = build_network(card.name, params, **sizes)
     except NotConvertible:
         raise
-    except (ModelryError, RuntimeError, NotImplementedError) as error:
+    except (ModelryError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         reason = error.message if isinstance(error, ModelryError) else str(error)
         raise NotConvertible(
             reason=f"its recipe cannot be built: {reason.rstrip('.')}", remedy=_AGAIN
         ) from None
+    takes = manifest.inputs[0]
+    if (takes.name, takes.dtype, takes.shape[1:]) != (
+        network.input_name,
+        network.input_dtype,
+        list(network.input_shape),
+    ) or sizes["classes"] != len(manifest.labels):
+        raise refuse(_MANIFEST, "what it says of its inputs is not what its recipe takes", _AGAIN)
     if not (folder / _WEIGHTS).is_file():
         raise refuse(_WEIGHTS, "it is missing", _AGAIN)
     held = check_safetensors(_WEIGHTS, folder / _WEIGHTS)
@@ -177,6 +190,17 @@ def _check_weights(folder: Path, manifest: ModelManifest) -> None:
     }
     if {name: (_TORCH.get(kind, kind), shape) for name, (kind, shape) in held.items()} != wanted:
         raise refuse(_WEIGHTS, f"its weights are not those of the recipe '{card.name}'", _AGAIN)
+
+
+def _check_sizes(sizes: dict[str, Any]) -> None:
+    """Whole numbers, and lists of them, of which a network can be built; before it is."""
+    for name, value in sizes.items():
+        numbers = value if isinstance(value, list) else [value]
+        is_sound = len(numbers) <= _MAX_COLUMNS and all(
+            isinstance(number, int) and 0 <= number <= _MAX_SIZE for number in numbers
+        )
+        if not is_sound or (name == "shape" and not (numbers and min(numbers) > 0)):
+            raise NotConvertible(reason=f"rows of {value} cannot be", remedy=_AGAIN)
 
 
 def _adopt(folder: Path, manifest: ModelManifest, out: Path, context: JobContext) -> ModelManifest:

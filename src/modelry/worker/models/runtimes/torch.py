@@ -14,13 +14,13 @@ from modelry.core.inputs import check_inputs
 from modelry.core.manifests import ModelManifest
 from modelry.worker.models.package import load_network
 from modelry.worker.models.runtimes.base import Tensors
-from modelry.worker.recipes.network import Probabilities
+from modelry.worker.recipes.network import Published
 
 
 class TorchModel:
-    """The network with softmax at its end."""
+    """The network as it is published."""
 
-    def __init__(self, model: Probabilities, manifest: ModelManifest, threads: int) -> None:
+    def __init__(self, model: Published, manifest: ModelManifest, threads: int) -> None:
         self._model = model
         self._manifest = manifest
         self._threads = threads
@@ -48,4 +48,4 @@ def load(file: Path, manifest: ModelManifest, threads: int) -> TorchModel:
         reason = error.message if isinstance(error, ModelryError) else str(error)
         words = " ".join(reason.split()).rstrip(".") or type(error).__name__
         raise ModelUnloadable(reason=f"{file.name}: {words}") from error
-    return TorchModel(Probabilities(network).eval(), manifest, threads)
+    return TorchModel(Published(network).eval(), manifest, threads)

@@ -34,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("package")
     torch.manual_seed(0)
     params = get_recipe("cnn").check({"channels": [4], "hidden": [8]})
-    network = build_network("cnn", params, (8, 8, 1), len(_LABELS)).eval()
+    network = build_network("cnn", params, shape=(8, 8, 1), classes=len(_LABELS)).eval()
     package.write_weights(network, folder)
     write_onnx(network, folder / package.ONNX)
     draft = package.draft(

@@ -1,0 +1,110 @@
+"""Whether a recipe can learn from a data set, and which columns it learns from. Reads no row."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modelry.core.errors import InvalidParameter, WrongDataKind
+from modelry.core.manifests import DatasetManifest, Feature
+from modelry.core.recipes.card import RecipeCard
+
+Kind = Literal["tensor", "sequence", "text", "table"]
+Goal = Literal["classification", "regression"]
+
+#: What a feature's kind is learned as.
+_KINDS: dict[str, Kind] = {
+    "image": "tensor",
+    "tensor": "tensor",
+    "sequence": "sequence",
+    "text": "text",
+    "number": "table",
+    "category": "table",
+}
+_GOALS: dict[str, Goal] = {"label": "classification", "number": "regression"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is learned from what."""
+
+    kind: Kind
+    #: The columns that become the input; several only for a table.
+    columns: tuple[str, ...]
+    #: The column that is predicted.
+    target: str
+    goal: Goal
+    #: Columns that are neither.
+    unused: tuple[str, ...] = ()
+
+
+def plan_lesson(card: RecipeCard, manifest: DatasetManifest, data: str) -> Lesson:
+    """Raises `WrongDataKind`, in which the data set is called `data`, where the two do not fit."""
+
+    def refuse(reason: str) -> WrongDataKind:
+        return WrongDataKind(recipe=card.name, data=data, reason=reason)
+
+    goal = _goal(card, manifest, refuse)
+    for split in ("train", "test"):
+        if split not in manifest.splits or manifest.splits[split].rows == 0:
+            raise refuse(f"it has no rows in the split '{split}'")
+    assert manifest.target is not None  # _goal refuses a missing one
+    inputs = {name: one for name, one in manifest.features.items() if name != manifest.target}
+    found: dict[Kind, list[str]] = {}
+    for name, feature in inputs.items():
+        if feature.kind in _KINDS:
+            found.setdefault(_KINDS[feature.kind], []).append(name)
+    for kind in ("tensor", "sequence", "text", "table"):
+        columns = _columns(card, kind, found.get(kind, []), refuse)
+        if columns:
+            unused = tuple(name for name in inputs if name not in columns)
+            return Lesson(kind, columns, manifest.target, goal, unused)
+    kinds = ", ".join(sorted({feature.kind for feature in inputs.values()})) or "nothing"
+    raise refuse(f"it holds {kinds} and the recipe takes {_wanted(card)}")
+
+
+def check_scope(card: RecipeCard, kind: Kind, given: Collection[str]) -> None:
+    """Raises `InvalidParameter` for a parameter that has no meaning for such data."""
+    for name in given:
+        param = card.param(name)
+        if param.only_for and kind not in param.only_for:
+            meant = " or ".join(param.only_for)
+            raise InvalidParameter(
+                f"'{name}' is for data of the kind {meant}, and these are of the kind {kind}.",
+                remedy="Leave it away.",
+                name=name,
+            )
+
+
+def _goal(card: RecipeCard, manifest: DatasetManifest, refuse: Any) -> Goal:
+    target: Feature | None = manifest.features.get(manifest.target or "")
+    if target is None:
+        raise refuse("it names no feature to predict")
+    goal = _GOALS.get(target.kind)
+    if goal not in card.goals:
+        predicts = " or ".join(
+            {"classification": "labels", "regression": "numbers"}[one] for one in card.goals
+        )
+        raise refuse(
+            f"its target '{manifest.target}' is a {target.kind}, and the recipe predicts {predicts}"
+        )
+    if goal == "classification" and len(target.labels or ()) < 2:
+        raise refuse(f"its target '{manifest.target}' has fewer than two labels")
+    assert goal is not None
+    return goal
+
+
+def _columns(card: RecipeCard, kind: Kind, names: list[str], refuse: Any) -> tuple[str, ...]:
+    if kind not in {_KINDS[taken] for taken in card.takes}:
+        return ()
+    if len(names) > 1 and kind != "table":
+        listed = ", ".join(f"'{name}'" for name in names[:5])
+        raise refuse(
+            f"it has {len(names)} columns of that kind ({listed}) where one is learned from"
+        )
+    return tuple(names)
+
+
+def _wanted(card: RecipeCard) -> str:
+    return " or ".join(card.takes)

@@ -1,0 +1,99 @@
+"""A table's rows, written with their columns' names, as the numbers that a model takes: for doors and workers alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modelry.core.errors import InvalidInput
+from modelry.core.manifests import Column, TableInput
+from modelry.core.tensors import Array
+
+
+def encode_rows(rows: Sequence[Any], media: TableInput) -> Array:
+    """float32, rows × columns: a category's number, NaN for a missing value; raises `InvalidInput`.
+
+    Every row names every column; None is a missing value, and a name that the model never saw counts as unknown.
+    """
+    found = np.empty((len(rows), len(media.columns)), np.float32)
+    names = {column.name for column in media.columns}
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InvalidInput(
+                reason=f"row {index} is no object with columns", expected=_expected(media)
+            )
+        if set(row) != names:
+            raise _wrong_columns(index, set(row), names, media)
+        for place, column in enumerate(media.columns):
+            found[index, place] = _encode(row[column.name], column, index)
+    return found
+
+
+def encode_columns(table: Any, media: TableInput) -> Array:
+    """The same for columns of equal length: `{"age": [39, 50], …}`; raises `InvalidInput`."""
+    if not isinstance(table, Mapping) or not all(isinstance(one, list) for one in table.values()):
+        raise InvalidInput(reason="the table is no object of lists", expected=_expected(media))
+    lengths = {len(values) for values in table.values()}
+    if len(lengths) != 1 or lengths == {0}:
+        raise InvalidInput(
+            reason="the table's columns differ in length or are empty", expected=_expected(media)
+        )
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    return encode_rows(rows, media)
+
+
+def unknown_number(column: Column) -> int:
+    """What stands for a name that is not among the column's categories."""
+    return len(column.categories or ()) + 1
+
+
+def _encode(value: Any, column: Column, row: int) -> float:
+    if value is None:
+        return math.nan
+    if column.categories is not None:
+        name = value if isinstance(value, str) else _plain(value)
+        if name is None:
+            raise _wrong_value(value, column, row, "a text")
+        if name not in column.categories:
+            return float(unknown_number(column))
+        return float(column.categories.index(name))
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _wrong_value(value, column, row, "a number or null") from None
+    if math.isinf(number) or math.isnan(number) or abs(number) > np.finfo(np.float32).max:
+        raise _wrong_value(value, column, row, "a finite number or null")
+    return number
+
+
+def _plain(value: Any) -> str | None:
+    """A whole number or a truth as the text that a table would hold."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else None
+
+
+def _wrong_columns(row: int, given: set[str], names: set[str], media: TableInput) -> InvalidInput:
+    missing, strange = sorted(names - given), sorted(map(str, given - names))
+    reason = (
+        f"row {row} lacks the column '{missing[0]}'"
+        if missing
+        else f"row {row} has a column '{strange[0]}' that the model does not know"
+    )
+    return InvalidInput(reason=reason, expected=_expected(media))
+
+
+def _wrong_value(value: Any, column: Column, row: int, wanted: str) -> InvalidInput:
+    shown = repr(value)[:50]
+    return InvalidInput(
+        reason=f"row {row} has {shown} in the column '{column.name}'",
+        expected=f"{wanted} there",
+    )
+
+
+def _expected(media: TableInput) -> str:
+    names = ", ".join(f"'{column.name}'" for column in media.columns[:50])
+    return f"rows with the columns {names}; null where a value is missing"

@@ -1,0 +1,116 @@
+"""Which data a recipe takes, decided from the manifest alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from modelry.core.errors import InvalidParameter, WrongDataKind
+from modelry.core.learning import Lesson, check_scope, plan_lesson
+from modelry.core.manifests import DatasetManifest, Feature, Split
+from modelry.core.recipes import get_recipe
+
+LABEL = Feature(kind="label", dtype="int64", labels=["a", "b"])
+PICTURE = Feature(kind="image", dtype="bytes", shape=[8, 8, 1], scale=1 / 255)
+TEXT = Feature(kind="text", dtype="string")
+NUMBER = Feature(kind="number", dtype="float64")
+CATEGORY = Feature(kind="category", dtype="string")
+STEPS = Feature(kind="sequence", dtype="float32", shape=[12])
+
+
+def data(target: str | None = "label", **features: Feature) -> DatasetManifest:
+    return DatasetManifest(
+        features=features,
+        target=target,
+        splits={"train": Split(rows=4, files=[]), "test": Split(rows=2, files=[])},
+        statistics={},
+        preview=[],
+        fingerprint="",
+        source={},
+    )
+
+
+def pictures(**changes: Any) -> DatasetManifest:
+    return msgspec.structs.replace(data(image=PICTURE, label=LABEL), **changes)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "manifest", "lesson"),
+    [
+        ("cnn", pictures(), Lesson("tensor", ("image",), "label", "classification")),
+        ("rnn", pictures(), Lesson("tensor", ("image",), "label", "classification")),
+        (
+            "rnn",
+            data(text=TEXT, age=NUMBER, label=LABEL),
+            Lesson("text", ("text",), "label", "classification", ("age",)),
+        ),
+        (
+            "rnn",
+            data(x=STEPS, label=LABEL),
+            Lesson("sequence", ("x",), "label", "classification"),
+        ),
+        (
+            "mlp",
+            data(age=NUMBER, job=CATEGORY, note=TEXT, label=LABEL),
+            Lesson("table", ("age", "job"), "label", "classification", ("note",)),
+        ),
+        (
+            "mlp",
+            data("price", size=NUMBER, price=NUMBER),
+            Lesson("table", ("size",), "price", "regression"),
+        ),
+    ],
+)
+def test_what_is_learned_from_what(recipe: str, manifest: DatasetManifest, lesson: Lesson) -> None:
+    assert plan_lesson(get_recipe(recipe), manifest, "mine") == lesson
+
+
+@pytest.mark.parametrize(
+    ("recipe", "manifest", "reason"),
+    [
+        ("cnn", pictures(target=None), "it names no feature to predict"),
+        (
+            "cnn",
+            data(image=PICTURE, label=NUMBER),
+            "its target 'label' is a number, and the recipe predicts labels",
+        ),
+        (
+            "mlp",
+            data("note", age=NUMBER, note=TEXT),
+            "its target 'note' is a text, and the recipe predicts labels or numbers",
+        ),
+        (
+            "cnn",
+            data(image=PICTURE, label=Feature(kind="label", dtype="int64", labels=["a"])),
+            "fewer than two labels",
+        ),
+        ("cnn", pictures(splits={"train": Split(rows=4, files=[])}), "no rows in the split 'test'"),
+        (
+            "cnn",
+            pictures(splits={"train": Split(rows=0, files=[]), "test": Split(rows=1, files=[])}),
+            "no rows in the split 'train'",
+        ),
+        ("cnn", data(text=TEXT, label=LABEL), "it holds text and the recipe takes image or tensor"),
+        (
+            "rnn",
+            data(question=TEXT, answer=TEXT, label=LABEL),
+            r"2 columns of that kind \('question', 'answer'\)",
+        ),
+    ],
+)
+def test_other_data_are_refused_with_the_reason(
+    recipe: str, manifest: DatasetManifest, reason: str
+) -> None:
+    with pytest.raises(WrongDataKind, match=reason) as refusal:
+        plan_lesson(get_recipe(recipe), manifest, "mine")
+    assert "modelry data show mine" in refusal.value.remedy
+
+
+def test_a_parameter_for_other_data_is_refused() -> None:
+    card = get_recipe("rnn")
+    check_scope(card, "text", ["vocabulary", "cell"])
+    check_scope(card, "tensor", ["cell"])
+    with pytest.raises(InvalidParameter, match="'vocabulary' is for data of the kind text"):
+        check_scope(card, "tensor", ["cell", "vocabulary"])
