@@ -11,7 +11,11 @@ from modelry.cli.connection import connect
 from modelry.cli.quantities import show_bytes
 from modelry.cli.removal import NamesArgument, remove
 from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
+from modelry.core.importing import TASKS
 from modelry.core.records import DatasetVersion
+
+#: How large rows are → what that is called.
+_UNITS = {"lengths": "steps", "letters": "letters", "seconds": "s"}
 
 app = typer.Typer(help="Data sets: bring them, look at them, remove them.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="NAME, or NAME:VERSION.")]
@@ -30,23 +34,58 @@ def add(
         str | None, typer.Option(help="A path on the server instead, below MODELRY_IMPORT_ROOTS.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="The column or array to be predicted (CSV, npz).")
+        str | None, typer.Option(help="The column or array to be predicted (tables, npz).")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The same, where its values are the names of classes.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Keep only these input columns: a,b,c.", metavar="COLUMNS")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="This input column is a text.", metavar="COLUMN")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="Sort the rows by this column; the last ones become the test split.",
+            metavar="COLUMN",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help=f"What the data are for: {', '.join(TASKS)}.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What a column is: number, category, text, label; may be repeated.",
+            metavar="COLUMN=KIND",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="The columns' names, a,b,c, for a file without a first line that tells them.",
+            metavar="COLUMNS",
+        ),
     ] = None,
     labels_from: Annotated[
         Literal["auto", "folder", "file"],
-        typer.Option(help="Where labels of images come from: the folder's or the file's name."),
+        typer.Option(help="Where labels of files come from: the folder's or the file's name."),
     ] = "auto",
     test_share: Annotated[
         float, typer.Option(help="Share of rows for the test split, where the source has none.")
     ] = 0.2,
 ) -> None:
-    """Make a data set of npz, npy, IDX, image folders or archives, or CSV with --target.
+    """Make a data set of npz, npy, IDX, image folders or archives, or tables with --target.
 
     \b
     Examples:
       modelry data add mnist ./mnist/
       modelry data add flowers flowers.zip --labels-from folder
       modelry data add people people.csv --target income
+      modelry data add spam SMSSpamCollection --columns label,text --label label
+      modelry data add air pollution.csv --target pm2.5 --time No --task time-series-forecasting
       modelry data add digits --builtin digits
     """
     if sum(given is not None for given in (path, builtin, server_path)) != 1:
@@ -58,6 +97,13 @@ def add(
             builtin=builtin,
             server_path=server_path,
             target=target,
+            label=label,
+            features=_split(features),
+            text=text,
+            time=time,
+            task=task,
+            kinds=_kinds(kind or []),
+            columns=_split(columns),
             labels_from=labels_from,
             test_share=test_share,
         )
@@ -114,12 +160,29 @@ def rm(names: NamesArgument) -> None:
     remove("data", names)
 
 
+def _split(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]
+
+
+def _kinds(given: list[str]) -> dict[str, str]:
+    """`COLUMN=KIND`, … as column → kind; a column's own name may hold '='."""
+    kinds: dict[str, str] = {}
+    for each in given:
+        column, sign, kind = each.rpartition("=")
+        if not sign or column in kinds:
+            raise typer.BadParameter(f"'{each}' is no COLUMN=KIND of a column of its own.")
+        kinds[column] = kind
+    return kinds
+
+
 def _facts(version: DatasetVersion) -> list[tuple[str, Any]]:
     manifest = version.manifest
     return [
         ("data set", f"{version.dataset}:{version.version}"),
         ("rows", _rows(version)),
+        ("task", manifest.get("task")),
         ("target", manifest.get("target")),
+        *_time(manifest),
         ("size", show_bytes(version.size_bytes)),
         ("fingerprint", version.fingerprint),
         ("licence", manifest.get("licence")),
@@ -127,6 +190,14 @@ def _facts(version: DatasetVersion) -> list[tuple[str, Any]]:
         ("job", version.job_id),
         ("created", moment(version.created_at)),
     ]
+
+
+def _time(manifest: dict[str, Any]) -> list[tuple[str, Any]]:
+    name = manifest.get("time")
+    if name is None:
+        return []
+    ends = manifest["statistics"][name]
+    return [("time", f"{name}, {ends['minimum']} … {ends['maximum']}")]
 
 
 def _rows(version: DatasetVersion) -> str:
@@ -145,13 +216,25 @@ def _features(manifest: dict[str, Any]) -> list[list[Any]]:
 
 
 def _values(feature: dict[str, Any], statistics: dict[str, Any]) -> str:
+    parts = []
     if feature.get("labels"):
-        return _shortened(feature["labels"])
-    if "minimum" in statistics:
-        return f"{statistics['minimum']:g} … {statistics['maximum']:g}"
-    return ""
+        parts.append(_shortened(feature["labels"]))
+    elif "minimum" in statistics:
+        parts.append(f"{statistics['minimum']:g} … {statistics['maximum']:g}")
+    elif "counts" in statistics:
+        parts.append(_shortened(list(statistics["counts"]), in_all=statistics["distinct"]))
+    for unit, called in _UNITS.items():
+        if sizes := statistics.get(unit):
+            ends = f"{sizes['minimum']:g} … {sizes['maximum']:g} {called}"
+            parts.append(f"{ends} (mean {sizes['mean']:.3g})")
+    if feature.get("sample_rate"):
+        parts.append(f"{feature['sample_rate']} Hz")
+    if statistics.get("missing"):
+        parts.append(f"{statistics['missing']} missing")
+    return "; ".join(parts)
 
 
-def _shortened(labels: list[str], limit: int = 12) -> str:
-    more = f" … ({len(labels)} in all)" if len(labels) > limit else ""
+def _shortened(labels: list[str], limit: int = 12, in_all: int = 0) -> str:
+    count = in_all or len(labels)
+    more = f" … ({count} in all)" if count > limit else ""
     return ", ".join(labels[:limit]) + more

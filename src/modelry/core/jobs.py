@@ -43,9 +43,23 @@ class ImportParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     source: Literal["upload", "path", "builtin"]
     #: For `path`: the folder or file on the server; for `builtin`: its name (`digits`).
     location: str = ""
-    #: The column or array to predict; for CSV and for npz files with unusual names.
+    #: The column or array to predict; for tables and for npz files with unusual names.
     target: str | None = None
-    #: Where labels of images come from: the folder's name, or the file's name before the first '_' or '-'.
+    #: The same, said to be a label.
+    label: str | None = None
+    #: For tables: the input columns that are kept; None: all.
+    features: list[str] | None = None
+    #: For tables: an input column that is a text.
+    text: str | None = None
+    #: For tables: the column that orders the rows.
+    time: str | None = None
+    #: One of `core.importing.TASKS`; None: what the data tell.
+    task: str | None = None
+    #: For tables: what a column is, where its content would be judged otherwise; one of `core.importing.COLUMN_KINDS`.
+    kinds: dict[str, str] = {}
+    #: The columns' names, for a table without a first line that tells them.
+    columns: list[str] | None = None
+    #: Where labels of files come from: the folder's name, or the file's name before the first '_' or '-'.
     labels_from: Literal["auto", "folder", "file"] = "auto"
     #: Share of the rows that become the test split where the source has none.
     test_share: float = 0.2

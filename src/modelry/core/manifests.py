@@ -18,19 +18,23 @@ MODEL_FORMAT = 1
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """One column of a data set.
 
-    `kind`: `tensor` (fixed-shape numbers), `image` (encoded bytes of one fixed size), `label` (an index into
-    `labels`), `number`, `category` or `text`.
+    `kind`: `tensor` (fixed-shape numbers), `sequence` (steps of a fixed width, as many as the row has, one after the
+    other), `image` (encoded bytes of one fixed size), `audio` (encoded bytes of one recording), `label` (an index into
+    `labels`), `number` (null where it is missing), `category` (null where it is missing) or `text` (never null).
     """
 
     kind: str
-    #: numpy's name of the element type: `uint8`, `float32`, `int64`, `string`, `bytes`.
+    #: numpy's name of the element type: `uint8`, `float32`, `int64`, `string`, `bytes`; a number that is missing in
+    #: some row is `float64`.
     dtype: str
-    #: Without the row dimension; `[28, 28, 1]` for a grey image.
+    #: Without the row dimension; `[28, 28, 1]` for a grey image, the width of a step for a `sequence`.
     shape: list[int] = []
     #: The names of the classes, for `label` only.
     labels: list[str] | None = None
     #: Multiply stored values by this to get what a network sees (1/255 for bytes).
     scale: float = 1.0
+    #: For `audio`: samples a second, where all recordings agree.
+    sample_rate: int | None = None
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +49,15 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format_version: int = DATASET_FORMAT
     features: dict[str, Feature]
-    #: The feature to be predicted, if the data set has one.
+    #: The feature to be predicted, if the data set has one: a `label`, a `number` or a `text`.
     target: str | None
+    #: What it is for, by Hugging Face's name (`core.importing.TASKS`); None where nobody said and it is not sure.
+    task: str | None = None
+    #: The column whose order the rows stand in; it is no feature, its first and last value are in the statistics.
+    time: str | None = None
     splits: dict[str, Split]
-    #: Per feature: minimum, maximum, mean, std, or counts per label or category.
+    #: Per feature: minimum, maximum, mean, std, or counts per label or category; how many are `missing`; the `lengths`
+    #: of sequences (steps), the `letters` of texts and the `seconds` of recordings.
     statistics: dict[str, dict[str, Any]]
     #: A few rows a person can read; images as small PNG data URLs.
     preview: list[dict[str, Any]]

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ _X, _Y = pictures(20), np.arange(20) % 2
 
 
 def _refused(
-    importer: Importer, files: dict[str, bytes], reason: str, file: str, **params: str
+    importer: Importer, files: dict[str, bytes], reason: str, file: str, **params: Any
 ) -> None:
     before = importer.artifacts.usage()
     for path, data in files.items():
@@ -365,16 +366,13 @@ def test_pictures_without_labels_are_refused(importer: Importer) -> None:
 
 _TABLES: dict[str, tuple[bytes, str]] = {
     "ragged": (b"a,y\n1,0\n2\n3,1\n", "no sound CSV.*Expected 2 columns, got 1"),
-    "NaN": (b"a,y\n1.5,0\nnan,1\n", "column 'a'"),
-    "infinite": (b"a,y\n1.5,0\ninf,1\n", "row 1 of the column 'a' is NaN or infinite"),
-    "a hole": (b"a,y\n1,0\n,1\n", "row 1 of the column 'a' is empty"),
+    "infinite": (b"a,y\n1.5,0\ninf,1\n", "row 1 of the column 'a' is infinite"),
     "a hole in the target": (b"a,y\n1,0\n2,\n", "row 1 of the target 'y' is empty"),
     "an empty label": (b"a,y\n1,u\n2,\n", "row 1 has an empty label"),
     "a name twice": (b"a,a,y\n1,2,0\n", "different names"),
     "no such target": (b"a,b\n1,0\n2,1\n", "no column 'y'; it has: a, b"),
     "the target alone": (b"y\n1\n0\n", "no column beside the target"),
     "no rows": (b"a,y\n", "no rows"),
-    "a target that is no class": (b"a,y\n1,0.5\n2,1.5\n", "whole numbers"),
     "texts for labels": (b"a,y\n1," + b"x" * 300 + b"\n2,y\n", "over 256 letters"),
     "another encoding": ("a,y\n1,caf\u00e9\n".encode("latin-1"), "no CSV table|no sound CSV|UTF-8"),
     "a broken line late": (b"a,y\n" + b"1,0\n" * 40_000 + b"\xff\xfe,1\n", "no sound CSV|UTF-8"),
@@ -385,6 +383,52 @@ _TABLES: dict[str, tuple[bytes, str]] = {
 def test_hostile_tables_are_refused(importer: Importer, case: str) -> None:
     data, reason = _TABLES[case]
     _refused(importer, {"t.csv": data}, reason, "t.csv", target="y")
+
+
+#: Options that do not fit the table `a,b,y` → what the refusal says.
+_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "no such feature": ({"features": ["a", "c"]}, "no column 'c'; it has: a, b, t, h, y"),
+    "no such kind's column": ({"kinds": {"c": "text"}}, "no column 'c'"),
+    "no such text": ({"text": "c"}, "no column 'c'"),
+    "no such time": ({"time": "c"}, "no column 'c'"),
+    "texts said to be numbers": (
+        {"kinds": {"b": "number"}},
+        "row 1 of the column 'b' is 'red', which is no number",
+    ),
+    "texts said to be the number to predict": (
+        {"target": "b", "kinds": {"b": "number"}},
+        "row 1 of the column 'b' is 'red'",
+    ),
+    "fractions said to be labels": ({"target": None, "label": "a"}, "row 0 has the label 1.5"),
+    "a hole in the number to predict": (
+        {"task": "tabular-regression", "target": "h"},
+        "row 1 of the column 'h' is the target and is empty",
+    ),
+    "a task of other data": ({"task": "image-classification"}, "image-classification reads"),
+    "days before years": ({"time": "t"}, "row 0 of the column 't' is '31/12/2026', which does not"),
+    "times of two shapes": ({"time": "b"}, "row 1 of the column 'b' is 'red', written otherwise"),
+    "a time that is missing": ({"time": "h"}, "row 1 of the column 'h' tells no time"),
+    "too few rows for the last ones": (
+        {"time": "a", "test_share": 0.1},
+        "2 rows are too few to keep the last ones",
+    ),
+    "columns that are not so many": ({"columns": ["a", "y"]}, "do not have the 2 columns"),
+    "columns that are there": ({"columns": ["a", "b", "t", "h", "y"]}, "names the columns already"),
+}
+
+
+@pytest.mark.parametrize("case", _OPTIONS)
+def test_options_that_do_not_fit_are_refused(importer: Importer, case: str) -> None:
+    options, reason = _OPTIONS[case]
+    table = b"a,b,t,h,y\n1.5,9,31/12/2026,1,0\n2.5,red,01/01/2027,,1\n"
+    _refused(importer, {"t.csv": table}, reason, "t.csv", **{"target": "y", **options})
+
+
+def test_a_table_s_options_are_refused_for_other_data(importer: Importer) -> None:
+    _refused(
+        importer, {"a.npz": npz(x=_X, y=_Y)}, "'kinds' is said of", "x.npy", kinds={"x": "text"}
+    )
+    _refused(importer, _GOOD, "'time' is said of", "a/0.png", time="day")
 
 
 @pytest.fixture

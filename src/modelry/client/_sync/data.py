@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
@@ -19,6 +20,7 @@ from modelry.core.records import Dataset, DatasetVersion, Job
 
 LabelsFrom = Literal["auto", "folder", "file"]
 Versions: TypeAlias = list[DatasetVersion]
+Names: TypeAlias = list[str]
 
 
 class Data:
@@ -36,6 +38,13 @@ class Data:
         builtin: str | None = None,
         server_path: str | None = None,
         target: str | None = None,
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        text: str | None = None,
+        time: str | None = None,
+        task: str | None = None,
+        kinds: Mapping[str, str] | None = None,
+        columns: Sequence[str] | None = None,
         labels_from: LabelsFrom = "auto",
         test_share: float = 0.2,
         wait: Literal[True] = True,
@@ -51,6 +60,13 @@ class Data:
         builtin: str | None = None,
         server_path: str | None = None,
         target: str | None = None,
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        text: str | None = None,
+        time: str | None = None,
+        task: str | None = None,
+        kinds: Mapping[str, str] | None = None,
+        columns: Sequence[str] | None = None,
         labels_from: LabelsFrom = "auto",
         test_share: float = 0.2,
         wait: Literal[False],
@@ -65,6 +81,13 @@ class Data:
         builtin: str | None = None,
         server_path: str | None = None,
         target: str | None = None,
+        label: str | None = None,
+        features: Sequence[str] | None = None,
+        text: str | None = None,
+        time: str | None = None,
+        task: str | None = None,
+        kinds: Mapping[str, str] | None = None,
+        columns: Sequence[str] | None = None,
         labels_from: LabelsFrom = "auto",
         test_share: float = 0.2,
         wait: bool = True,
@@ -73,14 +96,26 @@ class Data:
         """Makes a data set version of a local file or folder, a built-in, or a folder on the server.
 
         Local files are sent with their paths, in pieces. Waits until the import has ended and answers the
-        version; with `wait=False` it answers the import's job.
+        version; with `wait=False` it answers the import's job. For tables: `target` (or `label`, for classes) is
+        predicted, `features` are kept, `text` is a text, `time` orders the rows, `kinds` says what columns are, and
+        `columns` names those of a file that does not.
         """
         source = _one_source(path, builtin, server_path)
+        options: dict[str, Any] = {
+            "target": target,
+            "label": label,
+            "features": _names("features", features),
+            "text": text,
+            "time": time,
+            "task": task,
+            "kinds": None if kinds is None else dict(kinds),
+            "columns": _names("columns", columns),
+        }
         body: dict[str, Any] = {
             "name": name,
             "labels_from": labels_from,
             "test_share": test_share,
-            **({"target": target} if target is not None else {}),
+            **{option: value for option, value in options.items() if value is not None},
             **source,
         }
         with display or make_display() as shown:
@@ -144,6 +179,12 @@ def _one_source(
     if server_path is not None:
         return {"source": "path", "location": server_path}
     return {"source": "upload"}
+
+
+def _names(option: str, names: Sequence[str] | None) -> Names | None:
+    if isinstance(names, str):
+        raise InvalidParameter(name=option, value=names, expected="a list of names")
+    return None if names is None else list(names)
 
 
 def _path(name: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from modelry.core.errors import InvalidRequest, NotFound, PathRefused
 from modelry.core.files import FileRef
 from modelry.core.ids import check_name
+from modelry.core.importing import check_import, table_options, target_of
 from modelry.core.jobs import ImportParams
 from modelry.core.records import Dataset, DatasetVersion, Job
 from modelry.core.settings import Settings
@@ -26,6 +27,7 @@ def import_dataset(
 ) -> Job:
     """The job that makes the data set's next version; everything that can be refused now is refused now."""
     params = msgspec.structs.replace(params, dataset=check_name(params.dataset, "data set"))
+    check_import(params)
     params = _check_source(params, settings, upload_id)
     with store.write() as tx:
         if upload_id is not None:
@@ -106,10 +108,15 @@ def _check_builtin(params: ImportParams) -> None:
     if params.location not in BUILTINS:
         known = f"Built-in data sets: {', '.join(BUILTINS)}."
         raise NotFound(noun="built-in data set", name=params.location, remedy=known)
-    if params.target is not None or params.labels_from != "auto":
-        raise InvalidRequest(
-            reason="a built-in data set has its labels; 'target' and 'labels_from' do not apply"
-        )
+    given = [
+        *(["target"] if target_of(params) is not None else []),
+        *(["labels_from"] if params.labels_from != "auto" else []),
+        *(["task"] if params.task is not None else []),
+        *table_options(params),
+    ]
+    if given:
+        reason = f"a built-in data set has its labels and columns; '{given[0]}' does not apply"
+        raise InvalidRequest(reason=reason)
 
 
 def readable_place(settings: Settings, location: str) -> Path:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from modelry.core.errors import InvalidData, InvalidParameter, StorageFull
+from modelry.core.importing import check_import, table_options, target_of
 from modelry.core.jobs import ImportParams
 from modelry.core.results import to_result
 from modelry.worker.context import JobContext
@@ -23,12 +25,15 @@ from modelry.worker.data.parts import Draft
 from modelry.worker.data.readers.arrays import read_arrays
 from modelry.worker.data.readers.digits import read_digits
 from modelry.worker.data.readers.images import read_images
-from modelry.worker.data.readers.tables import read_tables
+from modelry.worker.data.readers.tables import choose_tables, read_tables
 from modelry.worker.data.sources import SourceFile, list_source
 from modelry.worker.data.unpacking import Unpacker
 from modelry.worker.data.writing import write_dataset
 
 _NAMED_FILES = 20
+#: Options that the origin names where they were given.
+_NAMED_OPTIONS = ("label", "features", "text", "time", "task", "kinds", "columns")
+_TABLES = (Kind.CSV,)
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def _import(context: JobContext, params: ImportParams, unpacked: Path) -> dict[s
         context.check_stop()
         context.progress("checking data", step=done, total_steps=total)
 
-    examined = examine(draft, params.test_share, tick)
+    examined = examine(draft, params.test_share, tick, params.task)
     total = sum(len(split.indices) for split in examined.splits.values())
     written = 0
 
@@ -73,10 +78,7 @@ def _import(context: JobContext, params: ImportParams, unpacked: Path) -> dict[s
 
 
 def _check(params: ImportParams) -> None:
-    if not 0 <= params.test_share < 1:
-        raise InvalidParameter(
-            name="test_share", value=params.test_share, expected="a number from 0 to below 1"
-        )
+    check_import(params)
     if params.source == "builtin" and params.location != "digits":
         raise InvalidParameter(name="location", value=params.location, expected="'digits'")
 
@@ -105,13 +107,23 @@ def _read(
 
 def read_draft(found: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
     """Chooses the reader by the files' kinds; raises `InvalidData` for mixed ones and for none."""
-    data = [each for each in found if each[1] is not Kind.TEXT]
-    texts = [file.name for file, kind in found if kind is Kind.TEXT]
+    data, left_out = _choose(found, params)
     if not data:
-        name = texts[0] if texts else "the source"
+        name = found[0][0].name if found else "the source"
         raise InvalidData(file=name, reason="it holds no data of a kind that is known here")
     draft = _read_kind(data, params)
-    return Draft(draft.reader, draft.parts, draft.target, [*texts, *draft.left_out])
+    return replace(draft, left_out=[*left_out, *draft.left_out])
+
+
+def _choose(
+    found: list[tuple[SourceFile, Kind]], params: ImportParams
+) -> tuple[list[tuple[SourceFile, Kind]], list[str]]:
+    """The files that are data, and the names of those that are not: read-me files, licences and the like."""
+    data = [each for each in found if each[1] is not Kind.TEXT]
+    texts = [each for each in found if each[1] is Kind.TEXT]
+    if params.columns is not None and all(kind is Kind.CSV for _, kind in data):
+        return choose_tables(found, params.columns)
+    return data, [file.name for file, _ in texts]
 
 
 def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
@@ -122,11 +134,14 @@ def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Dra
             reason = f"its kind is '{other}', but {first.name} is '{kind}'; import one at a time"
             raise InvalidData(file=file.name, reason=reason)
     files = [file for file, _ in data]
+    if kind in _TABLES:
+        return read_tables(data, params)
+    if options := table_options(params):
+        reason = f"its kind is '{kind}', and '{options[0]}' is said of the columns of a table"
+        raise InvalidData(file=first.name, reason=reason, remedy="Leave the option away.")
     if kind in arrays:
         return read_arrays(data, params)
-    if kind is Kind.IMAGE:
-        return read_images(files, params)
-    return read_tables(files, params)
+    return read_images(files, params)
 
 
 def _origin(draft: Draft, params: ImportParams, files: list[SourceFile]) -> dict[str, Any]:
@@ -139,7 +154,8 @@ def _origin(draft: Draft, params: ImportParams, files: list[SourceFile]) -> dict
         ],
         "file_count": len(files),
         "left_out": draft.left_out[:_NAMED_FILES],
-        "target": params.target,
+        "target": target_of(params),
+        **{name: getattr(params, name) for name in _NAMED_OPTIONS if getattr(params, name)},
         "labels_from": params.labels_from,
         "test_share": params.test_share,
     }

@@ -5,6 +5,7 @@ A content is examined once from beginning to end (checked, counted, digested) an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,6 +68,19 @@ class Part:
     labels: Array | None = None
     #: Where the labels came from, for messages.
     label_file: str = ""
+    #: SHA-256 for each row from start to stop: rows with equal ones stay on one side of a drawn split. None: the rows'
+    #: own digests, so that equal rows do.
+    keys: Callable[[int, int], list[bytes]] | None = None
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """The column that the rows were sorted by."""
+
+    name: str
+    #: The first and the last time, numbers or texts as they came.
+    minimum: int | float | str
+    maximum: int | float | str
 
 
 @dataclass(frozen=True)
@@ -76,8 +90,13 @@ class Draft:
     reader: str
     #: By split; a source without splits has the single part `train`.
     parts: dict[str, Part]
-    #: What the label column is called.
+    #: What the label column is called, or which feature is to be predicted.
     target: str = "label"
+    #: What the reader knows the data to be for, where that is more than features and target tell.
+    task: str | None = None
+    time: TimeColumn | None = None
+    #: Whether the order of rows is an order in time, so that the last ones become the test split.
+    is_in_time: bool = False
     #: Files and arrays that were no data.
     left_out: list[str] = field(default_factory=list)
 

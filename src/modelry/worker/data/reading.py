@@ -33,6 +33,7 @@ class Rows:
     feature: Feature
     #: The names of the classes; empty for data without labels.
     label_names: list[str]
+    #: The column of labels; None where the data have none, also where a number or a text is to be predicted.
     target: str | None
     files: list[Path]
 
@@ -96,6 +97,8 @@ class OpenDataset:
             raise NotFound(noun="split", name=name, remedy=f"The data set has: {known}.")
         feature_name = self.input_name
         target = self.manifest.target
+        if target is not None and self.manifest.features[target].kind != "label":
+            target = None
         names = self.manifest.features[target].labels if target else None
         return Rows(
             split=name,
@@ -129,6 +132,17 @@ class OpenDataset:
             if feature.kind in ("image", "tensor"):
                 return name
         columns = ", ".join(self.manifest.features)
+        others = {
+            name: one.kind
+            for name, one in self.manifest.features.items()
+            if one.kind in ("sequence", "audio")
+        }
+        if others:
+            held = ", ".join(f"{name} ({kind})" for name, kind in others.items())
+            raise WrongDataKind(
+                f"The data set holds {held}, and neither images nor tensors.",
+                remedy="Choose a recipe that learns from them, or import images or arrays.",
+            )
         raise WrongDataKind(
             f"The data set is a table ({columns}) and holds neither images nor tensors.",
             remedy="Choose a recipe that learns from tables, or import images or arrays.",

@@ -30,8 +30,18 @@ def draw_test(digests: Array, labels: Array | None, share: float, file: str) -> 
         is_test[members[: _cut(digests[members], share)]] = True
     if not is_test.any():
         reason = "there are too few different rows of any label to keep some for the test split"
-        raise InvalidData(file=file, reason=reason)
+        remedy = "Bring more rows; for a target that is a number to be predicted, say so with its kind or the task."
+        raise InvalidData(file=file, reason=reason, remedy=remedy)
     return is_test
+
+
+def take_last(rows: int, share: float, file: str) -> Array:
+    """True for the last rows, as near to `share` of all as whole rows allow; raises `InvalidData` for too few."""
+    kept = rows - round(share * rows)
+    if share and not 0 < kept < rows:
+        reason = f"its {rows} rows are too few to keep the last ones for the test split"
+        raise InvalidData(file=file, reason=reason)
+    return np.arange(rows) >= kept
 
 
 def _cut(ordered: Array, share: float) -> int:

@@ -75,6 +75,8 @@ class Statistics:
     def __init__(self) -> None:
         self._numbers: dict[str, Numbers] = {}
         self._counts: dict[str, Counter[str]] = {}
+        self._missing: dict[str, int] = {}
+        self._sizes: dict[tuple[str, str], Numbers] = {}
 
     def add_numbers(self, feature: str, values: Array) -> None:
         """Numbers of a feature: tensors, pixels, columns."""
@@ -89,10 +91,26 @@ class Statistics:
         found = dict(zip(names, counts.tolist(), strict=True))
         self._counts.setdefault(feature, Counter()).update(found)
 
+    def add_missing(self, feature: str, count: int) -> None:
+        """Cells of a feature that hold nothing."""
+        self._missing[feature] = self._missing.get(feature, 0) + count
+
+    def add_sizes(self, feature: str, unit: str, sizes: Array) -> None:
+        """How large rows are: `lengths` of sequences, `letters` of texts, `seconds` of recordings."""
+        self._sizes.setdefault((feature, unit), Numbers()).add(sizes)
+
     def result(self) -> dict[str, dict[str, Any]]:
         """Per feature the numbers' figures, or how often each name occurs (the most frequent ones)."""
         figures = {name: numbers.result() for name, numbers in self._numbers.items()}
         for name, counts in self._counts.items():
             ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
             figures[name] = {"distinct": len(counts), "counts": dict(ordered[:_MAX_LISTED])}
+        for name, count in self._missing.items():
+            figures.setdefault(name, {})["missing"] = count
+        for (name, unit), sizes in self._sizes.items():
+            figures.setdefault(name, {})[unit] = _sizes(sizes.result())
         return figures
+
+
+def _sizes(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: figures[key] for key in ("minimum", "maximum", "mean") if key in figures}

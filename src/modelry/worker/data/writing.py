@@ -42,6 +42,8 @@ def write_dataset(
     manifest = DatasetManifest(
         features=examined.features,
         target=examined.target,
+        task=examined.task,
+        time=examined.time,
         splits=splits,
         statistics=examined.statistics,
         preview=_preview(examined),

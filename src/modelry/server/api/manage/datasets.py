@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi.responses import FileResponse, Response
 from pydantic import Field
 
+from modelry.core.importing import COLUMN_KINDS, TASKS
 from modelry.core.jobs import ImportParams
 from modelry.core.records import Dataset, DatasetVersion, Job
 from modelry.server.api.auth import Call, guarded_router, needs
@@ -32,9 +33,34 @@ class NewImport(Body):
     target: str | None = Field(
         default=None, min_length=1, description="The column or array to predict."
     )
+    label: str | None = Field(
+        default=None, min_length=1, description="The same, said to be a label; instead of 'target'."
+    )
+    features: list[str] | None = Field(
+        default=None, max_length=100_000, description="Tables: the input columns that are kept."
+    )
+    text: str | None = Field(
+        default=None, min_length=1, description="Tables: an input column that is a text."
+    )
+    time: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Tables: the column that orders the rows; the last ones become the test split.",
+    )
+    task: str | None = Field(default=None, description=f"One of {', '.join(TASKS)}.")
+    kinds: dict[str, str] = Field(
+        default={},
+        max_length=100_000,
+        description=f"Tables: what a column is ({', '.join(COLUMN_KINDS)}), where that is not seen.",
+    )
+    columns: list[str] | None = Field(
+        default=None,
+        max_length=100_000,
+        description="The columns' names, for a table without a first line that tells them.",
+    )
     labels_from: Literal["auto", "folder", "file"] = Field(
         default="auto",
-        description="Labels of images: the folder's name, or the file name's beginning.",
+        description="Labels of files: the folder's name, or the file name's beginning.",
     )
     test_share: float = Field(
         default=0.2,
@@ -52,6 +78,13 @@ def import_dataset(call: Annotated[Call, needs("train")], body: NewImport) -> Jo
         source=body.source,
         location=body.location or "",
         target=body.target,
+        label=body.label,
+        features=body.features,
+        text=body.text,
+        time=body.time,
+        task=body.task,
+        kinds=body.kinds,
+        columns=body.columns,
         labels_from=body.labels_from,
         test_share=body.test_share,
     )

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from modelry.core.errors import InvalidData
+from modelry.core.importing import target_of
 from modelry.core.jobs import ImportParams
 from modelry.worker.data.kinds import Kind
 from modelry.worker.data.labelling import whole_labels
@@ -36,10 +37,11 @@ class _NamedArray:
 
 def read_arrays(files: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
     """The parts that the arrays make up; raises `InvalidData`."""
-    arrays = [_name(file, kind, params.target) for file, kind in files]
-    if params.target is not None and not any(array.role == "labels" for array in arrays):
+    target = target_of(params)
+    arrays = [_name(file, kind, target) for file, kind in files]
+    if target is not None and not any(array.role == "labels" for array in arrays):
         known = ", ".join(array.name for array in arrays)
-        reason = f"no array is called '{params.target}'; there are: {known}"
+        reason = f"no array is called '{target}'; there are: {known}"
         raise InvalidData(file=files[0][0].name, reason=reason)
     by_split: dict[str | None, list[_NamedArray]] = {}
     for array in arrays:

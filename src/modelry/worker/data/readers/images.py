@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelry.core.errors import InvalidData, InvalidMedia
+from modelry.core.importing import target_of
 from modelry.core.jobs import ImportParams
 from modelry.core.manifests import Feature
 from modelry.worker.data.parts import SPLIT_NAMES, Draft, Part, settle_splits
@@ -77,7 +78,7 @@ class ImageContent:
 
 def read_images(files: list[SourceFile], params: ImportParams) -> Draft:
     """The parts and labels that folders and names tell; raises `InvalidData`."""
-    if params.target is not None:
+    if target_of(params) is not None:
         reason = "pictures are labelled by folder or file name; a target cannot be chosen"
         raise InvalidData(file=files[0].name, reason=reason, remedy="Leave the target away.")
     by_split: dict[str | None, list[SourceFile]] = {}
