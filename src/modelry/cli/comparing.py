@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from modelry.cli.measures import MEASURES, show_measure
 from modelry.cli.quantities import show_bytes
 from modelry.cli.screen import print_table
 
 if TYPE_CHECKING:
     from modelry.cli.reports import Report
-
-_METRICS = (
-    ("test accuracy", "accuracy", "{:.2%}"),
-    ("macro F1", "macro_f1", "{:.4f}"),
-    ("loss", "loss", "{:.4f}"),
-    ("test rows", "rows", "{:,}"),
-)
 
 
 def print_comparison(reports: Sequence[Report]) -> None:
@@ -31,11 +25,8 @@ def plain_comparison(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 def _lines(reports: Sequence[Report]) -> list[list[str]]:
     lines = [
-        [
-            label,
-            *(_formatted(report.version.manifest["metrics"].get(key), form) for report in reports),
-        ]
-        for label, key, form in _METRICS
+        [name, *(show_measure(report.version.manifest["metrics"], key) for report in reports)]
+        for key, name, _ in MEASURES
     ]
     lines.append(
         ["calibration error", *(_formatted(_calibration(report), "{:.2%}") for report in reports)]

@@ -9,6 +9,7 @@ import typer
 
 from modelry.cli import model_imports
 from modelry.cli.connection import connect
+from modelry.cli.measures import main_measure
 from modelry.cli.quantities import show_bytes
 from modelry.cli.removal import NamesArgument, remove
 from modelry.cli.screen import (
@@ -205,9 +206,13 @@ def _aliases(model: Model) -> str:
 
 
 def _row(version: ModelVersion) -> list[Any]:
-    accuracy = version.manifest["metrics"].get("accuracy")
-    shown = "" if accuracy is None else f"{accuracy:.2%}"
-    return [version.version, shown, ", ".join(version.aliases), moment(version.created_at)]
+    measure = main_measure(version.manifest["metrics"])
+    return [
+        version.version,
+        measure[1] if measure else "",
+        ", ".join(version.aliases),
+        moment(version.created_at),
+    ]
 
 
 def _class_rows(metrics: dict[str, Any]) -> list[list[Any]]:
@@ -220,15 +225,15 @@ def _class_rows(metrics: dict[str, Any]) -> list[list[Any]]:
 def _facts(version: ModelVersion) -> list[tuple[str, Any]]:
     manifest = version.manifest
     recipe = manifest.get("recipe") or {}
-    accuracy = manifest["metrics"].get("accuracy")
+    measure = main_measure(manifest["metrics"])
     return [
         ("model", f"{version.model}:{version.version}"),
         ("aliases", ", ".join(version.aliases)),
         ("task", manifest["task"]),
         ("recipe", recipe.get("name")),
         ("takes", _tensors(manifest["inputs"])),
-        ("answers", f"{_tensors(manifest['outputs'])} for {len(manifest['labels'])} labels"),
-        ("test accuracy", None if accuracy is None else f"{accuracy:.2%}"),
+        ("answers", _answers(manifest)),
+        measure or ("test accuracy", None),
         *(
             (f"runs on {name}", _verified(form.get("verification")))
             for name, form in manifest["runtimes"].items()
@@ -238,6 +243,11 @@ def _facts(version: ModelVersion) -> list[tuple[str, Any]]:
         ("job", version.job_id),
         ("created", moment(version.created_at)),
     ]
+
+
+def _answers(manifest: dict[str, Any]) -> str:
+    labels = f" for {len(manifest['labels'])} labels" if manifest["labels"] else ""
+    return _tensors(manifest["outputs"]) + labels
 
 
 def _origin(source: dict[str, Any]) -> list[tuple[str, Any]]:

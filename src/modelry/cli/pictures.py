@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelry.cli.measures import SCORES, score_of
+
 if TYPE_CHECKING:
     from modelry.cli.held_out import HeldOut
     from modelry.cli.reports import Report
@@ -42,10 +44,10 @@ def draw_curves(
     *,
     format: str | None = None,
 ) -> None:
-    """Loss and accuracy of each epoch, side by side; the test accuracy as a dashed line."""
+    """Loss and score of each epoch, side by side; the test accuracy as a dashed line."""
     curves = _curves(points)
     figure = _figure(10, 3.8)
-    for place, word in enumerate(("loss", "accuracy")):
+    for place, word in enumerate(("loss", score_of(curves))):
         axes = figure.add_subplot(1, 2, place + 1)
         styles = zip((BLUE, ORANGE, GREEN, PURPLE), ("o", "s", "^", "D"), strict=True)
         for (name, curve), (colour, marker) in zip(_of(curves, word), styles, strict=False):
@@ -53,7 +55,8 @@ def draw_curves(
         if word == "accuracy" and test_accuracy is not None:
             label = f"test, at the end: {test_accuracy:.2%}"
             axes.axhline(test_accuracy, color=ORANGE, linestyle="--", linewidth=1.2, label=label)
-        axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        said = SCORES.get(word, word)
+        axes.set(xlabel="epoch", ylabel=said, title=said.capitalize())
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
@@ -66,7 +69,7 @@ def draw_comparison(path: Path, reports: Sequence[Report]) -> None:
     figure = _figure(10, 3.8)
     colours = (BLUE, ORANGE, GREEN, PURPLE)
     markers = ("o", "s", "^", "D", "v", "P")
-    for place, word in enumerate(("loss", "accuracy")):
+    for place, word in enumerate(("loss", score_of(reports[0].curves))):
         axes = figure.add_subplot(1, 2, place + 1)
         for number, report in enumerate(reports):
             held_out, trained = (
@@ -83,7 +86,8 @@ def draw_comparison(path: Path, reports: Sequence[Report]) -> None:
                 linewidth=1.5,
                 label=drawable(f"{name} {'validation' if held_out else 'train'}"),
             )
-        axes.set(xlabel="epoch", ylabel=word, title=word.capitalize())
+        said = SCORES.get(word, word)
+        axes.set(xlabel="epoch", ylabel=said, title=said.capitalize())
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelry.cli.measures import MEASURES
 from modelry.cli.screen import moment
 from modelry.core.errors import ModelryError
 
@@ -130,9 +131,12 @@ def _page(report: Report) -> Iterator[str]:
             "How sure it is, and how often it is right then", _calibration(metrics["calibration"])
         )
     if metrics.get("worst"):
-        yield from _section(
-            "The errors it was surest of", _errors(metrics["worst"], report.pictures)
-        )
+        if "probability" in metrics["worst"][0]:
+            yield from _section(
+                "The errors it was surest of", _errors(metrics["worst"], report.pictures)
+            )
+        else:
+            yield from _section("Its largest errors", _distances(metrics["worst"]))
     yield from _section("How it was made", _making(report))
     yield "</main></body></html>"
 
@@ -162,11 +166,8 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _figures(metrics: dict[str, Any], training_s: float | None) -> Iterator[str]:
     shown = [
-        ("accuracy", metrics.get("accuracy"), "{:.2%}"),
-        ("macro F1", metrics.get("macro_f1"), "{:.3f}"),
-        ("loss", metrics.get("loss"), "{:.4f}"),
+        *((name, metrics.get(key), form) for key, name, form in MEASURES),
         ("calibration error", (metrics.get("calibration") or {}).get("error"), "{:.2%}"),
-        ("test rows", metrics.get("rows"), "{:,}"),
         ("training", training_s, "{:,.0f} s"),
     ]
     yield '<div class="figures">'
@@ -274,6 +275,16 @@ def _errors(worst: Sequence[dict[str, Any]], pictures: Mapping[int, bytes]) -> I
             f"is {escape(error['truth'])} <small>row {error['row']}</small></figcaption></figure>"
         )
     yield "</div>"
+
+
+def _distances(worst: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield from _table(
+        ["row of the test split", "said", "is", "error"],
+        [
+            [error["row"], *(f"{error[key]:.6g}" for key in ("said", "truth", "error"))]
+            for error in worst
+        ],
+    )
 
 
 def _making(report: Report) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelry.cli.connection import connect
+from modelry.cli.measures import main_measure
 from modelry.cli.quantities import parse_bytes, parse_seconds, parse_settings
 from modelry.cli.screen import say
 
@@ -86,8 +87,8 @@ def train(
         version = client.models.version(f"{model}:{record.notes['version']}")
         if compare:
             _compare(client, version)
-    accuracy = version.manifest["metrics"].get("accuracy")
-    measured = "" if accuracy is None else f", {accuracy:.2%} right on the test split"
+    measure = main_measure(version.manifest["metrics"])
+    measured = f", {measure[0]} {measure[1]}" if measure else ""
     say(f"{version.model}:{version.version} is ready{measured}.")
     say(f"Put it to work with: modelry deploy {version.model}")
 

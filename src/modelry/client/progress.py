@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 #: Shown beside the bar, where the job has them: curve → short name.
-SHOWN_METRICS = {"train/loss": "loss", "train/accuracy": "accuracy"}
+SHOWN_METRICS = {"train/loss": "loss", "train/accuracy": "accuracy", "train/mae": "error"}
 
 
 class Display(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from modelry.core.errors import InvalidParameter, UnknownParameter, UnsupportedTask
-from modelry.core.manifests import AudioInput, ImageInput, ModelManifest, TextInput
+from modelry.core.manifests import AudioInput, ImageInput, ModelManifest, TableInput, TextInput
 
 OCCLUSION, KERNEL_SHAP = "occlusion", "kernel-shap"
 #: Method → the settings it takes, for pictures and for tables.
@@ -34,7 +34,7 @@ _PIECES = (7, 5, 4, 3, 2)
 #: Of a picture's element, for the choice of defaults; what a call really costs is counted by its own.
 _USUAL_ELEMENT_BYTES = 4
 
-Baseline = float | tuple[float, ...] | Literal["mean", "blur"]
+Baseline = float | tuple[float, ...] | Literal["mean", "blur", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Table:
     """The input is a row of numbers, each with a meaning of its own."""
 
     columns: tuple[str, ...]
+    #: Whether the model knows what a missing value is.
+    knows_missing: bool = False
 
 
 Subject = Picture | Table
@@ -125,7 +127,7 @@ def subject_of(manifest: ModelManifest, shape: Sequence[int]) -> Subject:
         return Picture(height, width, channels, is_last)
     if len(shape) == 1 and shape[0] >= 1:
         names = manifest.inputs[0].columns or [str(index) for index in range(shape[0])]
-        return Table(tuple(names))
+        return Table(tuple(names), isinstance(media, TableInput))
     if len(shape) in (2, 3) and min(shape) >= 1:
         is_last = len(shape) == 2 or shape[2] <= 4 or shape[0] > 4
         channels = 1 if len(shape) == 2 else shape[2 if is_last else 0]
@@ -238,6 +240,8 @@ def _read_baseline(given: Mapping[str, Any], subject: Subject) -> Baseline:
         if value == "blur":
             return "blur"
         return _read_number(value, "'mean', 'blur' or a number in the range of the model's input")
+    if subject.knows_missing and value in (None, "missing"):
+        return "missing"
     if value is None:
         return 0.0
     columns = len(subject.columns)

@@ -17,7 +17,9 @@ _BLUR_SHARE = 1 / 8
 
 def baseline_of(row: Array, subject: Subject, baseline: Baseline) -> Array:
     """The row with everything absent: its shape, its element type."""
-    if isinstance(baseline, str):
+    if baseline == "missing":
+        absent = np.full(row.shape, np.nan)
+    elif isinstance(baseline, str):
         assert isinstance(subject, Picture)
         picture = _as_picture(row, subject).astype(np.float64)
         axes = _plane(subject)

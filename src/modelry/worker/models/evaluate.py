@@ -1,7 +1,7 @@
 """How good a model is on rows it never saw. Of labels: loss, accuracy, per class, confusion, calibration, the worst
 errors; of two labels also the area under the curve. Of numbers: the errors' size and share.
 
-Streams: only counts are kept, and the few errors it was surest of.
+Streams: only counts are kept, and the few errors it was surest of; of two labels one number for each row.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Evaluation:
         self._bins = np.zeros((_BINS, 3))
         #: A heap of (probability of the wrong label, −row, truth, said).
         self._worst: list[tuple[float, int, int, int]] = []
+        #: Of two labels: the second one's probabilities, and whether it was right.
+        self._seconds: list[tuple[Floats, NDArray[np.bool_]]] = []
 
     def add(self, probabilities: Floats, truth: NDArray[np.int64]) -> None:
         """One batch."""
@@ -70,6 +72,8 @@ class Evaluation:
             else:
                 heapq.heappushpop(self._worst, error)
         self._rows += len(truth)
+        if len(self._labels) == 2:
+            self._seconds.append((probabilities[:, 1].copy(), truth == 1))
         of_truth = probabilities[np.arange(len(truth)), truth].astype(np.float64)
         self._loss -= float(np.log(np.maximum(of_truth, _SMALLEST)).sum())
 
@@ -87,6 +91,7 @@ class Evaluation:
             "accuracy": float(right.sum() / max(rows, 1)),
             "loss": self._loss / max(rows, 1),
             "macro_f1": float(f1.mean()),
+            **({"auc": self._area()} if self._seconds else {}),
             "classes": [
                 {
                     "label": label,
@@ -118,6 +123,20 @@ class Evaluation:
     def _sort_in(self, best: NDArray[np.float64], is_right: NDArray[np.bool_]) -> None:
         places = np.minimum((best * _BINS).astype(np.int64), _BINS - 1).clip(min=0)
         np.add.at(self._bins, places, np.stack([np.ones(len(best)), best, is_right], axis=1))
+
+    def _area(self) -> float | None:
+        """Under the receiver operating characteristic: how often a row of the second label has the higher probability
+        than one of the first (Mann and Whitney, 1947; equal ones count half). None where one of them has no row."""
+        scores, is_second = (np.concatenate(part) for part in zip(*self._seconds, strict=True))
+        seconds = int(is_second.sum())
+        firsts = len(scores) - seconds
+        if not seconds or not firsts:
+            return None
+        _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+        # Ranks from 1; equal scores share their mean rank.
+        ranks = np.cumsum(count) - (count - 1) / 2
+        total = float(ranks[place][is_second].sum())
+        return (total - seconds * (seconds + 1) / 2) / (seconds * firsts)
 
     def _calibration(self) -> dict[str, Any]:
         """How often it is right when it says so: the expected calibration error (Guo and others, 2017)."""
