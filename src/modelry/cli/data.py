@@ -77,7 +77,8 @@ def add(
         float, typer.Option(help="Share of rows for the test split, where the source has none.")
     ] = 0.2,
 ) -> None:
-    """Make a data set of npz, npy, IDX, image folders or archives, or tables with --target.
+    """Make a data set of npz, npy, IDX, image folders or archives, or tables with --target:
+    CSV, Parquet, JSON.
 
     \b
     Examples:

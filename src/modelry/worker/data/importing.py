@@ -33,7 +33,7 @@ from modelry.worker.data.writing import write_dataset
 _NAMED_FILES = 20
 #: Options that the origin names where they were given.
 _NAMED_OPTIONS = ("label", "features", "text", "time", "task", "kinds", "columns")
-_TABLES = (Kind.CSV,)
+_TABLES = (Kind.CSV, Kind.PARQUET, Kind.JSON)
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -119,11 +119,14 @@ def _choose(
     found: list[tuple[SourceFile, Kind]], params: ImportParams
 ) -> tuple[list[tuple[SourceFile, Kind]], list[str]]:
     """The files that are data, and the names of those that are not: read-me files, licences and the like."""
-    data = [each for each in found if each[1] is not Kind.TEXT]
-    texts = [each for each in found if each[1] is Kind.TEXT]
+    data = [each for each in found if each[1] not in (Kind.TEXT, Kind.JSON)]
     if params.columns is not None and all(kind is Kind.CSV for _, kind in data):
-        return choose_tables(found, params.columns)
-    return data, [file.name for file, _ in texts]
+        texts = [each for each in found if each[1] is not Kind.JSON]
+        if texts:
+            return choose_tables(texts, params.columns)
+    # JSON beside other data is about them: names of classes, settings.
+    data = data or [each for each in found if each[1] is Kind.JSON]
+    return data, [file.name for file, kind in found if (file, kind) not in data]
 
 
 def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:

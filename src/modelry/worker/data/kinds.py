@@ -26,6 +26,8 @@ class Kind(StrEnum):
     IDX = "IDX file"
     IMAGE = "image"
     CSV = "CSV table"
+    PARQUET = "Parquet table"
+    JSON = "JSON rows"
     #: Read-me files, licences and the like: not data.
     TEXT = "text"
 
@@ -40,6 +42,7 @@ _PROMISES = {
     ".gz": (Kind.GZIP,),
     ".csv": (Kind.CSV,),
     ".tsv": (Kind.CSV,),
+    ".parquet": (Kind.PARQUET,),
     ".png": (Kind.IMAGE,),
     ".jpg": (Kind.IMAGE,),
     ".jpeg": (Kind.IMAGE,),
@@ -69,6 +72,8 @@ def _by_content(head: bytes, ending: str) -> Kind | None:
         return Kind.ZIP
     if head.startswith(b"\x1f\x8b"):
         return Kind.GZIP
+    if head.startswith(b"PAR1"):
+        return Kind.PARQUET
     if head.startswith(b"\x93NUMPY"):
         return Kind.NPY
     if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
@@ -78,8 +83,17 @@ def _by_content(head: bytes, ending: str) -> Kind | None:
     if _is_image(head):
         return Kind.IMAGE
     if _is_text(head):
-        return Kind.CSV if ending in (".csv", ".tsv") else Kind.TEXT
+        return _text_kind(head, ending)
     return None
+
+
+def _text_kind(head: bytes, ending: str) -> Kind:
+    if ending in (".csv", ".tsv"):
+        return Kind.CSV
+    begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if ending in (".json", ".jsonl", ".ndjson") and begin in (b"{", b"["):
+        return Kind.JSON
+    return Kind.TEXT
 
 
 def _is_image(head: bytes) -> bool:
