@@ -45,9 +45,8 @@ def numbers(whole: Whole, name: str) -> Any:
             row, cell = _first_text(column)
             raise whole.refusal(row, name, f"is '{cell}', which is no number", _KIND_REMEDY)
         column = found
-    column = _plain_numbers(column)
+    column = plain_numbers(column)
     if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         infinite = pc.fill_null(pc.is_inf(column), False).to_numpy()
         if infinite.any():
             raise whole.refusal(int(np.argmax(infinite)), name, "is infinite")
@@ -93,13 +92,17 @@ def has_fractions(column: Any) -> bool:
     return bool((np.floor(values) != values).any())
 
 
-def _plain_numbers(column: Any) -> Any:
-    """Bytes for truths, float32 for float16, float64 for decimals; the others as they are."""
+def plain_numbers(column: Any) -> Any:
+    """Bytes for truths, float32 for float16, float64 for decimals, null for NaN; the others as they are."""
     if pa.types.is_boolean(column.type):
         return pc.cast(column, pa.uint8())
     if pa.types.is_float16(column.type):
-        return pc.cast(column, pa.float32())
-    return pc.cast(column, pa.float64()) if pa.types.is_decimal(column.type) else column
+        column = pc.cast(column, pa.float32())
+    if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+        column = pc.cast(column, pa.float64())
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column
 
 
 def _spelled(column: Any) -> Any:

@@ -28,7 +28,7 @@ def sort_keys(whole: Whole, name: str) -> tuple[TimeColumn, Any]:
     column = whole.table.column(name)
     if cells.is_text(column.type):
         column = pc.utf8_trim_whitespace(column)
-    elif not (cells.is_plain_number(column.type) or pa.types.is_temporal(column.type)):
+    elif not cells.is_plain_number(column.type):
         raise whole.refusal(0, name, f"is a {column.type}, and that tells no time", _REMEDY)
     keys = _as_times(whole, name, column)
     _check_present(whole, name, keys)
@@ -37,9 +37,10 @@ def sort_keys(whole: Whole, name: str) -> tuple[TimeColumn, Any]:
     return TimeColumn(name, first, last), keys
 
 
-def time_order(keys: Any) -> Array:
-    """The indices that sort rows by their times; equal times stay in order."""
-    return np.asarray(pc.array_sort_indices(keys.combine_chunks()).to_numpy())
+def time_order(keys: list[Any]) -> Array:
+    """The indices that sort the rows of one part, in pieces, by their times; equal times stay in order."""
+    whole = pa.chunked_array([chunk for piece in keys for chunk in piece.chunks])
+    return np.asarray(pc.array_sort_indices(whole.combine_chunks()).to_numpy())
 
 
 def _as_times(whole: Whole, name: str, column: Any) -> Any:

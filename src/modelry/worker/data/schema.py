@@ -136,7 +136,7 @@ def _settle_target(whole: Whole, params: ImportParams, schema: Schema) -> None:
 def _target_numbers(column: Any, is_spelled: bool) -> Any:
     """The target as numbers where it is made of them; None for names."""
     if cells.is_plain_number(column.type):
-        return column
+        return cells.plain_numbers(column)
     return cells.find_numbers(column) if is_spelled else None
 
 

@@ -21,6 +21,7 @@ from modelry.core.specs import StopReason
 from modelry.core.tensors import Media, Payload
 from modelry.worker.context import Stopped
 from modelry.worker.data.reading import OpenDataset, open_dataset
+from modelry.worker.data.recordings import MAX_SECONDS
 from modelry.worker.models.onnx_form import write_onnx
 from modelry.worker.models.verify import original
 from modelry.worker.recipes.building import build_network
@@ -30,7 +31,6 @@ from modelry.worker.training import job, loop
 from modelry.worker.training.memory import micro_batch_rows
 from modelry.worker.training.objectives import Classification
 from modelry.worker.training.processors import make_processor
-from modelry.worker.training.processors.recordings import LONGEST_S
 from modelry.worker.training.samples import RaggedSamples
 from modelry.worker.training.starting import freeze
 from tests.unit.worker.training import making
@@ -81,7 +81,7 @@ def test_a_recording_is_heard_alike_in_training_and_in_serving(
     model = train(CASE, attempts, tmp_path)
     media = model.manifest.media
     assert isinstance(media, AudioInput)
-    assert (media.sample_rate, media.features, media.max_seconds) == (8000, "waveform", LONGEST_S)
+    assert (media.sample_rate, media.features, media.max_seconds) == (8000, "waveform", MAX_SECONDS)
     asked = {
         "low": making.tone(310, 0.3, 44100),
         "middle": making.tone(950, 0.2, 8000, "FLAC"),
@@ -219,7 +219,7 @@ def test_a_model_of_another_rate_is_another_network(tmp_path: Path) -> None:
         (None, "row 1 cannot be learned from"),
         (b"RIFF but no sound", "row 1 cannot be learned from"),
         (making.tone(500, 0.0), "it holds no samples"),
-        (making.tone(500, LONGEST_S + 1), "it is longer than 60 s"),
+        (making.tone(500, MAX_SECONDS + 1), "it is longer than 60 s"),
     ],
 )
 def test_a_recording_that_is_none_is_refused_with_its_row(

@@ -1,4 +1,4 @@
-"""Recordings: decoded and resampled as a deployment does it, samples of different length inside the network."""
+"""Recordings: decoded and resampled as a deployment does it; rows of as many samples as each has."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from modelry.core.learning import Lesson
 from modelry.core.manifests import AudioInput
 from modelry.core.tensors import Array
 from modelry.worker.data.reading import OpenDataset
+from modelry.worker.data.recordings import MAX_SECONDS
 from modelry.worker.recipes.network import Network
 from modelry.worker.tasks.recordings import audio_tensor
 from modelry.worker.training.processors.targets import read_targets
 from modelry.worker.training.samples import RaggedSamples, Samples
-
-#: Longer recordings are refused, in training and in serving.
-LONGEST_S = 60.0
 
 
 class RecordingProcessor:
@@ -56,7 +54,7 @@ class RecordingProcessor:
 
     def media(self, network: Network) -> AudioInput:
         return AudioInput(
-            sample_rate=self._sample_rate, input=network.input_name, max_seconds=LONGEST_S
+            sample_rate=self._sample_rate, input=network.input_name, max_seconds=float(MAX_SECONDS)
         )
 
     def write(self, folder: Path) -> None:
