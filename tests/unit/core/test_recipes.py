@@ -12,7 +12,13 @@ from modelry.core.recipes import get_recipe, list_recipes
 
 
 def test_our_recipes_come_through_the_entry_points() -> None:
-    assert [card.name for card in list_recipes()] == ["cnn", "mlp", "rnn", "transformer-classifier"]
+    assert [card.name for card in list_recipes()] == [
+        "cnn",
+        "mlp",
+        "rnn",
+        "speech-commands",
+        "transformer-classifier",
+    ]
 
 
 def test_defaults_are_the_reference_networks() -> None:

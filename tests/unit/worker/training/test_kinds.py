@@ -15,7 +15,7 @@ import torch
 from modelry.artifacts import Artifacts
 from modelry.core.jobs import check_train_params
 from modelry.core.learning import plan_lesson
-from modelry.core.manifests import ModelManifest, TableInput, TextInput
+from modelry.core.manifests import AudioInput, ModelManifest, TableInput, TextInput
 from modelry.core.recipes import get_recipe
 from modelry.core.results import MadeDataset, MadeModel, made_model
 from modelry.core.specs import StopReason
@@ -67,6 +67,22 @@ CASES = {
         making.sequences,
         {"cell": "gru", "hidden": 16, "layers": 1, "pooling": "mean", "epochs": 6},
         "sequence-classification",
+        "accuracy",
+        0.9,
+    ),
+    "recordings": Case(
+        "speech-commands",
+        making.recordings,
+        {
+            "channels": [4, 8, 8],
+            "mels": 16,
+            "mel_mask": 3,
+            "seconds": 0.3,
+            "epochs": 5,
+            "batch_size": 16,
+            "learning_rate": 0.01,
+        },
+        "audio-classification",
         "accuracy",
         0.9,
     ),
@@ -203,7 +219,8 @@ def test_padding_changes_no_answer(case: Case, rooted: Attempts, tmp_path: Path)
     spec = model.manifest.inputs[0]
     if None not in spec.shape[1:]:
         return
-    fill = 0 if spec.dtype == "int64" else np.nan
+    is_zero = spec.dtype == "int64" or isinstance(model.manifest.media, AudioInput)
+    fill = 0 if is_zero else np.nan
     row = load_recipe_model(model.folder).example(1).numpy()
     padded = np.concatenate((row, np.full_like(row, fill), np.full_like(row, fill)), axis=1)
     assert np.allclose(model.ask(padded), model.ask(row), atol=1e-5)
