@@ -154,7 +154,8 @@ def _choose(
             return choose_tables(texts, params.columns)
     # JSON beside other data is about them: names of classes, settings.
     data = data or [each for each in found if each[1] is Kind.JSON]
-    return data, [file.name for file, kind in found if (file, kind) not in data]
+    chosen = {file.name for file, _ in data}
+    return data, [file.name for file, _ in found if file.name not in chosen]
 
 
 def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:

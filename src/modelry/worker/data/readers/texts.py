@@ -46,7 +46,7 @@ def read_texts(files: list[SourceFile], params: ImportParams) -> Draft:
     for split, (members, labels) in label_files(texts, params, "texts").items():
         content = _content((_read(file) for file in members), is_ordered=False)
         parts[split] = Part(members[0].name, content, labels, members[0].name)
-    left_out = [file.name for file in files if file not in texts]
+    left_out = _others(files, texts)
     return Draft("texts", settle_splits(parts), left_out=left_out)
 
 
@@ -76,35 +76,45 @@ def _passages(
     found: _Found, params: ImportParams
 ) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """By split the text and the name of its first file, and what was left out."""
-    plain = [file for file, kind in found if kind is Kind.TEXT]
-    chosen = _txt(plain) or (plain if len(plain) == 1 == len(found) else [])
-    asks_for_a_column = params.text is not None or params.columns is not None
-    if chosen and not asks_for_a_column:
+    chosen = _text_files(found, params)
+    if chosen:
         pieces = [(split_of_name(file), file.name, _read(file, limit=None)) for file in chosen]
     else:
-        tables, _ = (
-            choose_tables(found, params.columns)
-            if params.columns is not None
-            else ([each for each in found if each[1] in _TABLES], [])
-        )
-        if not tables:
-            reason = "it is no text file (.txt) and no table with a column of text"
-            raise InvalidData(file=found[0][0].name, reason=reason)
+        tables = _tables(found, params)
         chosen = [file for file, _ in tables]
         pieces = [
             (piece.split, piece.file, _column(piece.table, piece.file, params.text))
             for piece in read_pieces(tables, params)
         ]
-    left_out = [file.name for file, _ in found if file.name not in {one.name for one in chosen}]
     splits = {split for split, _, _ in pieces}
+    # Names tell splits only where all of them do: `test-of-time.txt` may be a chapter.
+    is_split = None not in splits and WHOLE in splits
     texts: dict[str, list[str]] = {}
     files: dict[str, str] = {}
     for split, file, text in pieces:
-        # Names tell splits only where all of them do: `test-of-time.txt` may be a chapter.
-        name = split if split is not None and None not in splits and WHOLE in splits else WHOLE
+        name = split if is_split and split is not None else WHOLE
         texts.setdefault(name, []).append(text)
         files.setdefault(name, file)
-    return {name: "".join(found) for name, found in texts.items()}, files, left_out
+    joined = {name: "".join(parts) for name, parts in texts.items()}
+    return joined, files, _others((file for file, _ in found), chosen)
+
+
+def _text_files(found: _Found, params: ImportParams) -> list[SourceFile]:
+    """The text files to read; none where a table's column is asked for, or there is no text file."""
+    if params.text is not None or params.columns is not None:
+        return []
+    plain = [file for file, kind in found if kind is Kind.TEXT]
+    return _txt(plain) or (plain if len(plain) == 1 == len(found) else [])
+
+
+def _tables(found: _Found, params: ImportParams) -> _Found:
+    if params.columns is not None:
+        return choose_tables(found, params.columns)[0]
+    tables = [each for each in found if each[1] in _TABLES]
+    if not tables:
+        reason = "it is no text file (.txt) and no table with a column of text"
+        raise InvalidData(file=found[0][0].name, reason=reason)
+    return tables
 
 
 def _cut(text: str, share: float, file: str) -> tuple[str, str]:
@@ -137,6 +147,11 @@ def _content(texts: Iterable[str], *, is_ordered: bool = True) -> TableContent:
 
 def _txt(files: list[SourceFile]) -> list[SourceFile]:
     return [file for file in files if Path(file.base).suffix.lower() == ".txt"]
+
+
+def _others(files: Iterable[SourceFile], chosen: list[SourceFile]) -> list[str]:
+    names = {file.name for file in chosen}
+    return [file.name for file in files if file.name not in names]
 
 
 def _read(file: SourceFile, limit: int | None = MAX_TEXT_BYTES) -> str:
