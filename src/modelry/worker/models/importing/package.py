@@ -180,7 +180,7 @@ def _check_weights(folder: Path, manifest: ModelManifest) -> None:
         network.input_name,
         network.input_dtype,
         list(network.input_shape),
-    ) or sizes["classes"] != len(manifest.labels):
+    ) or sizes.get("classes") != len(manifest.labels):
         raise refuse(_MANIFEST, "what it says of its inputs is not what its recipe takes", _AGAIN)
     if not (folder / _WEIGHTS).is_file():
         raise refuse(_WEIGHTS, "it is missing", _AGAIN)
