@@ -117,6 +117,13 @@ class NewSleep(NewJob):
     )
 
 
+class Again(Body):
+    """What is to be different."""
+
+    #: Of a training: parameters with other values than before.
+    params: dict[str, Any] = {}
+
+
 AnyJob = Annotated[
     NewTraining | NewBatchPrediction | NewAnalysis | NewSleep, Field(discriminator="kind")
 ]
@@ -262,6 +269,12 @@ def pause_job(call: Annotated[Call, needs("train")], job_id: str) -> Job:
 def resume_job(call: Annotated[Call, needs("train")], job_id: str) -> Job:
     """Asks a paused job to go on from its checkpoint."""
     return jobs.wish(call.service.store, call.project, job_id, JobWish.RUN)
+
+
+@router.post("/api/v1/jobs/{job_id}/again", status_code=202)
+def run_again(call: Annotated[Call, needs("train")], job_id: str, body: Again) -> Job:
+    """The same job anew, over the same versions; of a training some parameters may be others."""
+    return jobs.submit_again(call.service.store, call.project, job_id, body.params)
 
 
 @router.delete("/api/v1/jobs/{job_id}", status_code=204)
