@@ -9,6 +9,9 @@ from typing import Any
 MEASURES: tuple[tuple[str, str, str], ...] = (
     ("accuracy", "test accuracy", "{:.2%}"),
     ("mae", "mean absolute error", "{:.4g}"),
+    ("naive_mae", "of the last value repeated", "{:.4g}"),
+    ("seasonal_mae", "of the value a season ago", "{:.4g}"),
+    ("gain", "below the better of the two", "{:.1%}"),
     ("auc", "area under the curve", "{:.4f}"),
     ("macro_f1", "macro F1", "{:.4f}"),
     ("rmse", "root mean squared error", "{:.4g}"),

@@ -281,10 +281,15 @@ def _distances(worst: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from _table(
         ["row of the test split", "said", "is", "error"],
         [
-            [error["row"], *(f"{error[key]:.6g}" for key in ("said", "truth", "error"))]
+            [error["row"], *(_numbers(error[key]) for key in ("said", "truth", "error"))]
             for error in worst
         ],
     )
+
+
+def _numbers(value: float | Sequence[float]) -> str:
+    """One number, or those of several steps ahead."""
+    return ", ".join(f"{one:.6g}" for one in (value if isinstance(value, list) else [value]))
 
 
 def _making(report: Report) -> Iterator[str]:

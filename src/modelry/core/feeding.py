@@ -37,6 +37,8 @@ def plan_feed(data: DatasetManifest, model: ModelManifest, names: str = "The dat
     if isinstance(model.media, TextInput):
         return Feed("text", (_text_column(data, model, names),))
     if isinstance(model.media, TableInput):
+        if model.media.steps is not None:
+            raise _needs_window(names, model.media.steps)
         return Feed("table", _table_columns(data, model.media, names))
     if len(model.inputs) != 1:
         raise _refuse(names, f"the model takes {len(model.inputs)} inputs", "one input")
@@ -149,6 +151,14 @@ def _fits(feature: Feature, spec: TensorSpec) -> bool:
 
 def _size(shape: list[int] | list[int | None]) -> str:
     return "×".join("N" if length is None else str(length) for length in shape) or "one number"
+
+
+def _needs_window(names: str, steps: int) -> WrongDataKind:
+    return WrongDataKind(
+        f"{names} cannot be given to the model: it takes {steps} rows in the order of time as one input, and here "
+        "each row is one.",
+        remedy="Deploy the model and send it the rows that came before what is to be forecast.",
+    )
 
 
 def _refuse(names: str, what: str, wanted: str) -> WrongDataKind:

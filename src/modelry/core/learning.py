@@ -10,8 +10,8 @@ from modelry.core.errors import InvalidParameter, WrongDataKind
 from modelry.core.manifests import DatasetManifest, Feature
 from modelry.core.recipes.card import RecipeCard
 
-Kind = Literal["tensor", "sequence", "audio", "text", "table"]
-Goal = Literal["classification", "regression"]
+Kind = Literal["tensor", "sequence", "audio", "text", "table", "series"]
+Goal = Literal["classification", "regression", "forecasting"]
 
 #: What a feature's kind is learned as.
 _KINDS: dict[str, Kind] = {
@@ -24,6 +24,13 @@ _KINDS: dict[str, Kind] = {
     "category": "table",
 }
 _GOALS: dict[str, Goal] = {"label": "classification", "number": "regression"}
+#: What is predicted, in a refusal.
+_PREDICTED: dict[Goal, str] = {
+    "classification": "labels",
+    "regression": "numbers",
+    "forecasting": "the next numbers of a series",
+}
+_FORECASTING_TASK = "time-series-forecasting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,7 @@ class Lesson:
     """What is learned from what."""
 
     kind: Kind
-    #: The columns that become the input; several only for a table.
+    #: The columns that become the input; several only for a table and a series, whose target comes first among them.
     columns: tuple[str, ...]
     #: The column that is predicted.
     target: str
@@ -52,6 +59,8 @@ def plan_lesson(card: RecipeCard, manifest: DatasetManifest, data: str) -> Lesso
             raise refuse(f"it has no rows in the split '{split}'")
     assert manifest.target is not None  # _goal refuses a missing one
     inputs = {name: one for name, one in manifest.features.items() if name != manifest.target}
+    if goal == "forecasting":
+        return _series(inputs, manifest.target)
     found: dict[Kind, list[str]] = {}
     for name, feature in inputs.items():
         if feature.kind in _KINDS:
@@ -83,10 +92,10 @@ def _goal(card: RecipeCard, manifest: DatasetManifest, refuse: Any) -> Goal:
     if target is None:
         raise refuse("it names no feature to predict")
     goal = _GOALS.get(target.kind)
+    if goal == "regression" and "forecasting" in card.goals:
+        goal = _in_time(manifest, refuse)
     if goal not in card.goals:
-        predicts = " or ".join(
-            {"classification": "labels", "regression": "numbers"}[one] for one in card.goals
-        )
+        predicts = " or ".join(_PREDICTED[one] for one in card.goals)
         raise refuse(
             f"its target '{manifest.target}' is a {target.kind}, and the recipe predicts {predicts}"
         )
@@ -94,6 +103,21 @@ def _goal(card: RecipeCard, manifest: DatasetManifest, refuse: Any) -> Goal:
         raise refuse(f"its target '{manifest.target}' has fewer than two labels")
     assert goal is not None
     return goal
+
+
+def _in_time(manifest: DatasetManifest, refuse: Any) -> Goal:
+    if manifest.time is None and manifest.task != _FORECASTING_TASK:
+        raise refuse(
+            "its rows have no order in time; import it with --time COLUMN, the column that tells each row's time"
+        )
+    return "forecasting"
+
+
+def _series(inputs: dict[str, Feature], target: str) -> Lesson:
+    """The target's own past is an input, too."""
+    columns = [name for name, one in inputs.items() if _KINDS.get(one.kind) == "table"]
+    unused = tuple(name for name in inputs if name not in columns)
+    return Lesson("series", (target, *columns), target, "forecasting", unused)
 
 
 def _columns(card: RecipeCard, kind: Kind, names: list[str], refuse: Any) -> tuple[str, ...]:

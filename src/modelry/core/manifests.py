@@ -153,11 +153,16 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableInput(msgspec.Struct, frozen=True, kw_only=True, tag="table"):
-    """How a row with named columns becomes one row of the tensor input: a category its number, a missing value NaN."""
+    """How a row with named columns becomes one row of the tensor input: a category its number, a missing value NaN.
+
+    With `steps`, one input is so many rows, and the tensor's shape is batch × steps × columns.
+    """
 
     columns: list[Column]
     #: The tensor input this fills.
     input: str
+    #: Rows of one input, in the order of time; None where each row stands alone.
+    steps: int | None = None
 
 
 MediaInput = ImageInput | TextInput | AudioInput | TableInput

@@ -20,7 +20,21 @@ def encode_rows(rows: Sequence[Any], media: TableInput) -> Array:
     """float32, rows × columns: a category's number, NaN for a missing value; raises `InvalidInput`.
 
     Every row names every column; None is a missing value, and a name that the model never saw counts as unknown.
+    Where one input is several rows, each of `rows` is a list of them, and the result is inputs × steps × columns.
     """
+    if media.steps is not None:
+        return np.stack([_encode_window(one, index, media) for index, one in enumerate(rows)])
+    return _encode_rows(rows, media)
+
+
+def _encode_window(rows: Any, index: int, media: TableInput) -> Array:
+    if not isinstance(rows, list) or len(rows) != media.steps:
+        held = f"has {len(rows)} rows" if isinstance(rows, list) else "is no list of rows"
+        raise InvalidInput(reason=f"input {index} {held}", expected=_expected(media))
+    return _encode_rows(rows, media)
+
+
+def _encode_rows(rows: Sequence[Any], media: TableInput) -> Array:
     found = np.empty((len(rows), len(media.columns)), np.float32)
     names = {column.name for column in media.columns}
     for index, row in enumerate(rows):
@@ -36,7 +50,10 @@ def encode_rows(rows: Sequence[Any], media: TableInput) -> Array:
 
 
 def encode_columns(table: Any, media: TableInput) -> Array:
-    """The same for columns of equal length: `{"age": [39, 50], …}`; raises `InvalidInput`."""
+    """The same for columns of equal length: `{"age": [39, 50], …}`; raises `InvalidInput`.
+
+    Where one input is several rows, the columns are those of a single one.
+    """
     if not isinstance(table, Mapping) or not all(isinstance(one, list) for one in table.values()):
         raise InvalidInput(reason="the table is no object of lists", expected=_expected(media))
     lengths = {len(values) for values in table.values()}
@@ -45,7 +62,7 @@ def encode_columns(table: Any, media: TableInput) -> Array:
             reason="the table's columns differ in length or are empty", expected=_expected(media)
         )
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
-    return encode_rows(rows, media)
+    return encode_rows([rows] if media.steps is not None else rows, media)
 
 
 def unknown_number(column: Column) -> int:
@@ -99,4 +116,5 @@ def _wrong_value(value: Any, column: Column, row: int, wanted: str) -> InvalidIn
 
 def _expected(media: TableInput) -> str:
     names = ", ".join(f"'{column.name}'" for column in media.columns[:50])
-    return f"rows with the columns {names}; null where a value is missing"
+    steps = "" if media.steps is None else f"inputs of {media.steps} rows each, in order of time: "
+    return f"{steps}rows with the columns {names}; null where a value is missing"

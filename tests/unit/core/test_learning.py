@@ -37,6 +37,10 @@ def pictures(**changes: Any) -> DatasetManifest:
     return msgspec.structs.replace(data(image=PICTURE, label=LABEL), **changes)
 
 
+def in_time(**features: Feature) -> DatasetManifest:
+    return msgspec.structs.replace(data("dust", **features), time="hour")
+
+
 @pytest.mark.parametrize(
     ("recipe", "manifest", "lesson"),
     [
@@ -66,6 +70,21 @@ def pictures(**changes: Any) -> DatasetManifest:
             "mlp",
             data("price", size=NUMBER, price=NUMBER),
             Lesson("table", ("size",), "price", "regression"),
+        ),
+        (
+            "forecast",
+            in_time(wind=CATEGORY, dust=NUMBER, note=TEXT, rain=NUMBER),
+            Lesson("series", ("dust", "wind", "rain"), "dust", "forecasting", ("note",)),
+        ),
+        (
+            "forecast",
+            msgspec.structs.replace(data("dust", dust=NUMBER), task="time-series-forecasting"),
+            Lesson("series", ("dust",), "dust", "forecasting"),
+        ),
+        (
+            "mlp",
+            in_time(wind=CATEGORY, dust=NUMBER),
+            Lesson("table", ("wind",), "dust", "regression"),
         ),
     ],
 )
@@ -109,6 +128,16 @@ def test_what_is_learned_from_what(recipe: str, manifest: DatasetManifest, lesso
             "rnn",
             data(question=TEXT, answer=TEXT, label=LABEL),
             r"2 columns of that kind \('question', 'answer'\)",
+        ),
+        (
+            "forecast",
+            data("dust", rain=NUMBER, dust=NUMBER),
+            "no order in time; import it with --time COLUMN",
+        ),
+        (
+            "forecast",
+            msgspec.structs.replace(data(rain=NUMBER, label=LABEL), time="hour"),
+            "'label' is a label, and the recipe predicts the next numbers of a series",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from modelry.core.recipes import get_recipe, list_recipes
 def test_our_recipes_come_through_the_entry_points() -> None:
     assert [card.name for card in list_recipes()] == [
         "cnn",
+        "forecast",
         "mlp",
         "rnn",
         "speech-commands",
@@ -87,7 +88,7 @@ def test_values_out_of_bounds_are_refused_with_what_is_allowed(name: str, value:
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownParameter, match="learning_rate"):
         get_recipe("cnn").check({"lr": 1})
-    with pytest.raises(NotFound, match="cnn, mlp, rnn"):
+    with pytest.raises(NotFound, match="cnn, forecast, mlp, rnn"):
         get_recipe("vit")
     with pytest.raises(InvalidParameter, match="'reference'"):
         check_train_params("cnn", {}, "fastest")

@@ -132,8 +132,9 @@ class RecipeCard:
     #: Feature kinds of the input it can learn from: `image`, `tensor`, `sequence`, `audio`, `text`, `number`,
     #: `category`.
     takes: tuple[str, ...]
-    #: What it can predict: labels (`classification`), numbers (`regression`).
-    goals: tuple[Literal["classification", "regression"], ...] = ("classification",)
+    #: What it can predict: labels (`classification`), numbers (`regression`), the next numbers of a series
+    #: (`forecasting`).
+    goals: tuple[Literal["classification", "regression", "forecasting"], ...] = ("classification",)
     #: Other defaults for a kind of data: kind (`text`) → values.
     defaults_for: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: `package.module:function`, imported by workers only.

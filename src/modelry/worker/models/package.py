@@ -52,7 +52,7 @@ def draft(
 ) -> ModelManifest:
     """The manifest of a folder that holds the weights and the ONNX form; nothing is measured yet.
 
-    `example` are lengths of one row that run. Without labels the model predicts one number.
+    `example` are lengths of one row that run.
     """
     free = [None, *network.input_shape]
     return ModelManifest(
@@ -68,7 +68,9 @@ def draft(
             )
         ],
         outputs=[
-            TensorSpec(name=network.output_name, dtype="float32", shape=[None, max(1, len(labels))])
+            TensorSpec(
+                name=network.output_name, dtype="float32", shape=[None, *network.output_shape]
+            )
         ],
         labels=labels,
         media=media,

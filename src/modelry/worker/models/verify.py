@@ -73,7 +73,7 @@ def verify(
         distance = np.nan_to_num(np.abs(found - expected), nan=np.inf)
         difference = max(difference, float(distance.max()))
         allowed = tolerance * max(1.0, float(np.abs(expected).max()))
-        disagreements = max(disagreements, _disagreements(found, expected, tolerance))
+        disagreements = max(disagreements, _disagreements(found, expected, allowed))
     if not difference <= allowed:
         raise VerificationFailed(form=name, difference=difference, tolerance=allowed)
     if disagreements:

@@ -44,6 +44,13 @@ class Network(nn.Sequential):
         return torch.ones(rows, *shape, dtype=dtype)
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """One row of what is published, without the batch: a score for each label, or the numbers predicted."""
+        head = self.get_submodule(self.head)
+        assert isinstance(head, nn.Linear)
+        return (head.out_features,)
+
+    @property
     def parameter_count(self) -> int:
         """How many numbers the training changes."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -33,7 +33,7 @@ from modelry.worker.training.checkpoints import (
 from modelry.worker.training.descent import learning_rate, make_optimizer
 from modelry.worker.training.memory import micro_batch_rows
 from modelry.worker.training.objectives import Classification, Objective
-from modelry.worker.training.samples import Samples, hold_out
+from modelry.worker.training.samples import Samples
 from modelry.worker.training.stopping import EarlyStopping
 from modelry.worker.training.watching import Watch
 
@@ -77,12 +77,12 @@ class Training:
         self._checkpoint_s = checkpoint_s
         self._checkpoint_steps = checkpoint_steps
         self._checkpoint_at = time.monotonic()
-        self._rows, self._held_out = hold_out(samples, params["validation"], params["seed"])
+        self._rows, self._held_out = samples.hold_out(params["validation"], params["seed"])
         if params["validation"] and not len(self._held_out):
             raise InvalidParameter(
                 name="validation",
                 value=params["validation"],
-                expected="0 for this data: no class has a second row that could be held out",
+                expected="0 for this data: it has too few rows to hold any of them out",
             )
         self._optimizer = make_optimizer(
             params, (weight for weight in network.parameters() if weight.requires_grad)

@@ -75,6 +75,27 @@ class Regression:
         return (targets - self._mean) / self._spread
 
 
+class Forecasting:
+    """The absolute error over all steps ahead, in units of the target's spread; the score is the same in its own units.
+
+    Few hours of very high values would decide what a squared error learns.
+    """
+
+    score = "mae"
+
+    def __init__(self, mean: float, spread: float) -> None:
+        self._mean, self._spread = mean, spread
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.l1_loss(outputs, (targets - self._mean) / self._spread)
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets) * len(targets) * self._spread
+
+    def describe(self, score: float) -> str:
+        return f"mean absolute error {score:.4g}"
+
+
 def make_objective(
     goal: Goal, params: Mapping[str, Any], network: Network, samples: Samples
 ) -> Objective:
@@ -82,6 +103,9 @@ def make_objective(
     if goal == "regression":
         mean, spread = (network.get_buffer(f"target_{name}").item() for name in ("mean", "spread"))
         return Regression(mean, spread)
+    if goal == "forecasting":
+        mean, spread = (network.get_buffer(name)[0].item() for name in ("mean", "spread"))
+        return Forecasting(mean, spread)
     weights = None
     if params.get("class_weights") == "balanced":
         counts = torch.bincount(samples.labels).clamp(min=1)

@@ -16,7 +16,6 @@ from modelry.core.recipes import RecipeCard
 from modelry.core.results import MadeModel
 from modelry.worker.context import JobContext
 from modelry.worker.models import package
-from modelry.worker.models.evaluate import evaluation_of
 from modelry.worker.models.lineage import trace
 from modelry.worker.models.measuring import measure
 from modelry.worker.models.onnx_form import write_onnx
@@ -86,7 +85,7 @@ def _measure(
 
 
 def _evaluate(context: JobContext, form: Form, test: Samples, labels: list[str]) -> dict[str, Any]:
-    evaluation, rows = evaluation_of(labels), BATCH_SIZES[-1]
+    evaluation, rows = test.evaluation(labels), BATCH_SIZES[-1]
     steps = -(-len(test) // rows)
     for step, (inputs, truth) in enumerate(test.batches(torch.arange(len(test)), rows)):
         context.check_stop()

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelry.worker.models.evaluate import Scored, evaluation_of
+
 #: Streams of random numbers that never meet.
 _HOLDING_OUT, _ORDER = 0, 1
 #: Rows are sorted by length among so many batches of them.
@@ -41,6 +43,14 @@ class Samples(ABC):
     def order(self, index: Tensor, batch_rows: int, seed: int, epoch: int) -> Tensor:
         """An epoch's order of the rows at these positions; it derives from both, so a resume needs no more."""
         return index[epoch_order(len(index), seed, epoch)]
+
+    def hold_out(self, share: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Positions for training and for validation; none for validation where there are too few."""
+        return hold_out(self, share, seed)
+
+    def evaluation(self, labels: list[str]) -> Scored:
+        """What judges a model's answers to all rows, given in their order."""
+        return evaluation_of(labels)
 
     @property
     def largest(self) -> int:

@@ -22,7 +22,12 @@ TEXT = Feature(kind="text", dtype="string")
 
 
 def store_dataset(
-    root: Path, features: dict[str, Feature], target: str, **splits: dict[str, Any]
+    root: Path,
+    features: dict[str, Feature],
+    target: str,
+    *,
+    time: str | None = None,
+    **splits: dict[str, Any],
 ) -> MadeDataset:
     """A data set version in the artifacts below `root`, with these columns for each split."""
     artifacts = Artifacts(str(root / "blobs"))
@@ -34,6 +39,7 @@ def store_dataset(
     manifest = DatasetManifest(
         features=features,
         target=target,
+        time=time,
         splits={
             name: Split(rows=len(next(iter(columns.values()))), files=[f"{name}.parquet"])
             for name, columns in splits.items()
@@ -149,3 +155,23 @@ def table(root: Path, goal: str) -> MadeDataset:
         else NUMBER,
     }
     return store_dataset(root, features, target, train=split(600, 0), test=split(200, 1))
+
+
+def series(root: Path) -> MadeDataset:
+    """A noisy wave that comes back every 12 rows, with gaps; a number and a category beside it."""
+    random = np.random.default_rng(0)
+    place = np.arange(1000)
+    wave = 50 + 20 * np.sin(place / 12 * 2 * np.pi) + random.normal(0, 3, len(place))
+    is_gap = random.random(len(place)) < 0.02
+    is_gap[300:340] = True
+    columns: dict[str, Any] = {
+        "shift": pa.array(random.choice(["day", "night"], len(place)).tolist(), mask=is_gap[::-1]),
+        "rain": pa.array(random.normal(size=len(place)), mask=random.random(len(place)) < 0.2),
+        "level": pa.array(wave, mask=is_gap),
+    }
+    splits = {
+        name: {column: values[start:stop] for column, values in columns.items()}
+        for name, start, stop in (("train", 0, 800), ("test", 800, 1000))
+    }
+    features = {"shift": CATEGORY, "rain": NUMBER, "level": NUMBER}
+    return store_dataset(root, features, "level", time="hour", **splits)

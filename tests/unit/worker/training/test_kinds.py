@@ -105,6 +105,23 @@ CASES = {
         "r2",
         0.8,
     ),
+    "series": Case(
+        "forecast",
+        making.series,
+        {
+            "window": 12,
+            "horizon": 3,
+            "season": 12,
+            "hidden": 16,
+            "dropout": 0.0,
+            "epochs": 25,
+            "batch_size": 32,
+            "learning_rate": 0.01,
+        },
+        "time-series-forecasting",
+        "gain",
+        0.1,
+    ),
 }
 
 

@@ -68,7 +68,10 @@ class HuggingFaceDoor:
 
 
 def _table_call(target: Target, body: bytes, media: TableInput) -> Call:
-    """`{"table": {column: [values]}}`, as the official client sends it, or `{"inputs": [rows]}`: a value a row."""
+    """`{"table": {column: [values]}}`, as the official client sends it, or `{"inputs": [rows]}`: a value a row.
+
+    A forecast has the values of all steps ahead; the table is then one input, and `inputs` are lists of rows.
+    """
     call = _read_object(body)
     call = {name: value for name, value in call.items() if value not in (None, {})}
     if len(call) != 1 or not {"table", "inputs"} & set(call):
@@ -86,7 +89,7 @@ def _table_call(target: Target, body: bytes, media: TableInput) -> Call:
         labels = reply.manifest.labels
         if labels:
             return Answer(write_numbers([labels[best] for best in output.argmax(axis=1)]))
-        return Answer(write_numbers(output[:, 0].tolist()))
+        return Answer(write_numbers((output[:, 0] if media.steps is None else output).tolist()))
 
     return Call(target.name, target.version, encode_payload({media.input: rows}), len(rows), encode)
 

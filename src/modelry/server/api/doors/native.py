@@ -283,12 +283,18 @@ def _read_base64(sample: dict[str, Any]) -> Media:
 
 def _to_tensors(samples: list[Any], manifest: ModelManifest) -> dict[str, Array]:
     specs, media = manifest.inputs, manifest.media
-    is_named = isinstance(samples[0], dict) and set(samples[0]) != {specs[0].name}
-    if isinstance(media, TableInput) and is_named:
+    if isinstance(media, TableInput) and _is_named(samples[0], specs[0]):
         return {media.input: encode_rows(samples, media)}
     if len(specs) == 1 and not isinstance(samples[0], dict):
         return {specs[0].name: to_tensor(samples, specs[0])}
     return {spec.name: to_tensor([_value(s, spec, specs) for s in samples], spec) for spec in specs}
+
+
+def _is_named(sample: Any, spec: TensorSpec) -> bool:
+    """Whether it is a row with columns' names, or several of them, and not the tensor by its name."""
+    if isinstance(sample, list) and sample:
+        return isinstance(sample[0], dict)
+    return isinstance(sample, dict) and set(sample) != {spec.name}
 
 
 def _value(sample: Any, spec: TensorSpec, specs: list[TensorSpec]) -> Any:

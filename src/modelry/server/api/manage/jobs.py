@@ -155,6 +155,8 @@ class Recipe:
     takes: tuple[str, ...]
     params: list[RecipeParam]
     presets: dict[str, dict[str, Any]]
+    #: Other defaults for a kind of data (`text`, `table`).
+    defaults_for: dict[str, dict[str, Any]]
 
 
 @router.get("/api/v1/recipes")
@@ -285,7 +287,15 @@ def delete_job(call: Annotated[Call, needs("train")], job_id: str) -> None:
 
 def _recipe(card: RecipeCard) -> Recipe:
     params = [_param(param) for param in card.params]
-    return Recipe(card.name, card.summary, card.task, card.takes, params, card.presets)
+    return Recipe(
+        card.name,
+        card.summary,
+        card.task,
+        card.takes,
+        params,
+        card.presets,
+        card.defaults_for,
+    )
 
 
 def _param(param: Param) -> RecipeParam:

@@ -116,7 +116,9 @@ def _check_words(folder: Path, manifest: ModelManifest) -> None:
         is_sound &= media.input in names and 0 < media.max_seconds <= _MAX_SECONDS
         is_sound &= 0 < media.sample_rate <= 1_000_000
     elif isinstance(media, TableInput):
-        is_sound &= media.input in names and manifest.inputs[0].shape[1:] == [len(media.columns)]
+        steps = [] if media.steps is None else [media.steps]
+        is_sound &= media.input in names and all(0 < step <= _MAX_SIDE for step in steps)
+        is_sound &= manifest.inputs[0].shape[1:] == [*steps, len(media.columns)]
     if not is_sound:
         raise refuse(_MANIFEST, "what it says of its inputs cannot be", _AGAIN)
 
@@ -182,6 +184,9 @@ def _check_weights(folder: Path, manifest: ModelManifest) -> None:
         list(network.input_shape),
     ) or sizes.get("classes") != len(manifest.labels):
         raise refuse(_MANIFEST, "what it says of its inputs is not what its recipe takes", _AGAIN)
+    gives = [(spec.name, spec.shape[1:]) for spec in manifest.outputs]
+    if gives != [(network.output_name, list(network.output_shape))]:
+        raise refuse(_MANIFEST, "what it says of its outputs is not what its recipe gives", _AGAIN)
     if not (folder / _WEIGHTS).is_file():
         raise refuse(_WEIGHTS, "it is missing", _AGAIN)
     held = check_safetensors(_WEIGHTS, folder / _WEIGHTS)

@@ -59,6 +59,10 @@ def make_processor(
         from modelry.worker.training.processors.tables import TableProcessor
 
         return TableProcessor(lesson, data, params, start)
+    if lesson.kind == "series":
+        from modelry.worker.training.processors.series import SeriesProcessor
+
+        return SeriesProcessor(lesson, data, params, start)
     if lesson.kind == "sequence":
         from modelry.worker.training.processors.sequences import SequenceProcessor
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from modelry.core.calls import TaskAnswer, TaskCall, pack, unpack
 from modelry.core.errors import BadInput, InvalidRequest, NotFound, UnsupportedTask
 from modelry.core.frames import Op, Stats
-from modelry.core.manifests import ModelManifest, TextInput
+from modelry.core.manifests import Column, ModelManifest, TableInput, TensorSpec, TextInput
+from modelry.core.tensors import decode_payload, encode_payload
 from modelry.server.api.doors.door import Call, Head, Target
 from modelry.server.api.doors.hugging_face import HuggingFaceDoor
 from modelry.server.gateway import Reply
@@ -179,3 +180,25 @@ def test_what_only_breaks_readers_is_refused(look: ModelManifest) -> None:
             enter(body, look)
         except BadInput:
             continue
+
+
+SERIES = msgspec.structs.replace(
+    manifest(TensorSpec(name="x", dtype="float32", shape=[None, 2, 1]), labels=()),
+    media=TableInput(columns=[Column(name="level")], input="x", steps=2),
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [[{"level": 1}, {"level": None}]]},
+        {"table": {"level": [1, None]}},
+    ],
+)
+def test_a_forecast_is_asked_with_the_rows_of_a_window_and_has_all_steps(body: Any) -> None:
+    call = enter(body, SERIES)
+    rows = decode_payload(call.payload).tensors["x"]
+    assert np.array_equal(rows, np.array([[[1], [np.nan]]], np.float32), equal_nan=True)
+    payload = memoryview(encode_payload({"values": np.array([[3, 4, 5]], np.float32)}))
+    answer = call.encode(Reply(payload, Stats(), "m", 1, SERIES))
+    assert json.loads(answer.body) == [[3, 4, 5]]
