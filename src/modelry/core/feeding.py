@@ -9,6 +9,7 @@ from typing import Literal
 
 from modelry.core.errors import WrongDataKind
 from modelry.core.manifests import (
+    AudioInput,
     DatasetManifest,
     Feature,
     ImageInput,
@@ -26,8 +27,19 @@ class Feed:
     #: `values`: stored numbers times the feature's scale, in the input's shape. `picture`: stored numbers as pixels,
     #: fitted as the model fits pictures. `encoded`: encoded images, fitted. `pixels`: encoded images, decoded in their
     #: own size. `columns`: one number from each column. `text`: texts, through the model's tokenizer.
-    #: `table`: categories and numbers by the columns' names. `steps`: rows of different length.
-    way: Literal["values", "picture", "encoded", "pixels", "columns", "text", "table", "steps"]
+    #: `table`: categories and numbers by the columns' names. `steps`: rows of different length. `recordings`: encoded
+    #: recordings.
+    way: Literal[
+        "values",
+        "picture",
+        "encoded",
+        "pixels",
+        "columns",
+        "text",
+        "table",
+        "steps",
+        "recordings",
+    ]
     #: The columns that are read, in the order of the input.
     columns: tuple[str, ...]
 
@@ -43,8 +55,8 @@ def plan_feed(data: DatasetManifest, model: ModelManifest, names: str = "The dat
     if len(model.inputs) != 1:
         raise _refuse(names, f"the model takes {len(model.inputs)} inputs", "one input")
     spec, media = model.inputs[0], model.media
-    if media is not None and not isinstance(media, ImageInput):
-        raise _refuse(names, "the model takes sound", "recordings, which data sets do not hold yet")
+    if isinstance(media, AudioInput):
+        return Feed("recordings", (_recordings(data, media, names),))
     inputs = {name: one for name, one in data.features.items() if name != data.target}
     for name, feature in inputs.items():
         if feature.kind == "sequence":
@@ -100,6 +112,16 @@ def _text_column(data: DatasetManifest, model: ModelManifest, names: str) -> str
             f" '{one}'" for one in columns[:5]
         )
         raise _refuse(names, found, "one column of text")
+    return columns[0]
+
+
+def _recordings(data: DatasetManifest, media: AudioInput, names: str) -> str:
+    columns = [name for name, one in data.features.items() if one.kind == "audio"]
+    if len(columns) != 1:
+        raise _refuse(names, f"it has {len(columns)} columns of recordings", "one such column")
+    if media.features == "waveform" and not media.options.get("pad"):
+        found = "its recordings may differ in length"
+        raise _refuse(names, found, "one recording at a time, through its deployment")
     return columns[0]
 
 

@@ -140,7 +140,8 @@ class AudioInput(msgspec.Struct, frozen=True, kw_only=True, tag="audio"):
     features: Literal["waveform", "log-mel"] = "waveform"
     #: Longer recordings are refused.
     max_seconds: float = 30.0
-    #: `normalize`, the spectrogram's settings, …
+    #: `normalize`; `pad`: a shorter recording of several may end with zeros, its answer stays; the spectrogram's
+    #: settings, …
     options: dict[str, Any] = {}
 
 

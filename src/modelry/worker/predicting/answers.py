@@ -48,9 +48,11 @@ class Answers:
         self._data = data
         self._labels = model.labels if is_classifier(model, shape) else []
         self._model = model
-        #: What is carried over, so that a row can be told from others: everything but pictures and tensors.
+        #: What is carried over, so that a row can be told from others: everything but pictures, tensors and sound.
         self.kept = [
-            name for name, one in data.features.items() if one.kind not in ("image", "tensor")
+            name
+            for name, one in data.features.items()
+            if one.kind not in ("image", "tensor", "audio")
         ]
         self._names = {
             name: _free(name, self.kept)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelry.core.feeding import Feed
-from modelry.core.manifests import Feature, ImageInput, ModelManifest, TableInput
+from modelry.core.manifests import AudioInput, Feature, ImageInput, ModelManifest, TableInput
 from modelry.core.tensors import Array
 from modelry.worker.data.encoding import column_numbers
 from modelry.worker.data.picturing import decode_image, encode_png
@@ -27,7 +27,7 @@ class Package:
 def to_inputs(
     feed: Feed, table: Any, features: dict[str, Feature], model: Package
 ) -> dict[str, Array]:
-    """The model's inputs for the rows of an Arrow table; raises `InvalidMedia` for an image that is none."""
+    """The model's inputs for the rows of an Arrow table; raises `InvalidMedia` for media that are none."""
     if feed.way == "text":
         # The library behind it is loaded for models of text alone.
         from modelry.worker.tasks.tokens import tokenizer_of
@@ -39,6 +39,12 @@ def to_inputs(
         media = model.manifest.media
         assert isinstance(media, TableInput)
         return {media.input: column_numbers(table, media.columns)}
+    if feed.way == "recordings":
+        from modelry.worker.tasks.recordings import audio_tensors
+
+        media = model.manifest.media
+        assert isinstance(media, AudioInput)
+        return {media.input: audio_tensors(table.column(feed.columns[0]).to_pylist(), media)}
     rows = _to_rows(feed, table, features[feed.columns[0]], model.manifest)
     return {model.manifest.inputs[0].name: rows}
 

@@ -126,7 +126,9 @@ class Walk:
     def _portions(self, split: Split) -> Any:
         files = [self._data.folder / file for file in split.files]
         features = self._data.manifest.features
-        kept = [name for name, one in features.items() if one.kind not in ("image", "tensor")]
+        kept = [
+            name for name, one in features.items() if one.kind not in ("image", "tensor", "audio")
+        ]
         columns = list(dict.fromkeys((*self._feed.columns, *kept)))
         size = self._fixed or self._order.max_batch
         return portions(files, columns, start=self._place.row, size=size)

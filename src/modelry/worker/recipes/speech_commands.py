@@ -41,6 +41,8 @@ class SpeechCommands(Network):
         self.add_module("dropout", nn.Dropout(params["dropout"]))
         self.add_module("classes", nn.Linear(2 * params["channels"][-1], classes))
         init_dense(self.classes)
+        # The order in which these convolutions are a fifth faster.
+        self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, rows: Tensor) -> Tensor:
         waves = rows[:, : self.longest]

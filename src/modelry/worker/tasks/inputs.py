@@ -26,19 +26,17 @@ def _decode_media(media: tuple[Media, ...], manifest: ModelManifest) -> dict[str
     match manifest.media:
         case ImageInput() as known:
             _check_kind(media, "image/", "an image")
-            rows = [image_tensor(medium.data, known) for medium in media]
+            rows = np.stack([image_tensor(medium.data, known) for medium in media])
         case AudioInput() as known:
-            from modelry.worker.tasks.recordings import audio_tensor
+            from modelry.worker.tasks.recordings import audio_tensors
 
             _check_kind(media, "audio/", "a recording")
-            rows = [audio_tensor(medium.data, known) for medium in media]
+            rows = audio_tensors([medium.data for medium in media], known)
         case _:
             raise UnsupportedMedia(
                 content_type=media[0].content_type, expected=f"tensors: {describe(manifest.inputs)}"
             )
-    if len({row.shape for row in rows}) > 1:
-        raise InvalidInput(reason="the recordings differ in length", expected="one at a time")
-    return {known.input: np.stack(rows)}
+    return {known.input: rows}
 
 
 def _check_kind(media: tuple[Media, ...], kind: str, expected: str) -> None:

@@ -7,6 +7,7 @@ believed: it is read in pieces and refused where it turns out longer than the mo
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from modelry.core.errors import InvalidMedia, ModelUnloadable
+from modelry.core.errors import InvalidInput, InvalidMedia, ModelUnloadable
 from modelry.core.manifests import AudioInput
 from modelry.core.tensors import Array
 from modelry.worker.tasks.spectrograms import log_mel
@@ -37,6 +38,19 @@ def audio_tensor(data: bytes, media: AudioInput) -> Array:
     if media.features == "log-mel":
         return log_mel(samples, media.sample_rate, media.options)
     return _waveform(samples, media.options)
+
+
+def audio_tensors(recordings: Sequence[bytes], media: AudioInput) -> Array:
+    """float32 recordings × what one becomes; raises `InvalidMedia`, `InvalidInput` where lengths may not differ."""
+    rows = [audio_tensor(data, media) for data in recordings]
+    if len({row.shape for row in rows}) == 1:
+        return np.stack(rows)
+    if not media.options.get("pad"):
+        raise InvalidInput(reason="the recordings differ in length", expected="one at a time")
+    padded = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return padded
 
 
 def decode_audio(data: bytes, sample_rate: int, max_seconds: float) -> Array:

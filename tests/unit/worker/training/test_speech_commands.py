@@ -91,6 +91,12 @@ def test_a_recording_is_heard_alike_in_training_and_in_serving(
         inputs = prepare(Payload(media=(Media(sound, "audio/wav"),)), model.manifest)
         answer = model.runtime.run(inputs)["probabilities"]
         assert model.manifest.labels[int(answer.argmax())] == label
+    together = prepare(
+        Payload(media=tuple(Media(one, "audio/wav") for one in asked.values())), model.manifest
+    )
+    assert together["x"].shape == (3, 12_000)
+    found = model.runtime.run(together)["probabilities"].argmax(axis=1)
+    assert [model.manifest.labels[best] for best in found] == list(asked)
     data = opened(model.data, tmp_path)
     samples = read(data)
     for row, sound in enumerate(data.table("train", ["sound"]).column(0).to_pylist()[:20]):

@@ -54,7 +54,10 @@ class RecordingProcessor:
 
     def media(self, network: Network) -> AudioInput:
         return AudioInput(
-            sample_rate=self._sample_rate, input=network.input_name, max_seconds=float(MAX_SECONDS)
+            sample_rate=self._sample_rate,
+            input=network.input_name,
+            max_seconds=float(MAX_SECONDS),
+            options={"pad": True},
         )
 
     def write(self, folder: Path) -> None:
