@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup quickstart test check bench clean
+.PHONY: setup quickstart test check bench acceptance clean
 
 setup: $(READY)
 
@@ -27,6 +27,10 @@ check: $(READY)
 
 bench: $(READY)
 	scripts/bench
+
+# Trains every recipe on the real data beside the repository and prints what was reached; goes on where it was left.
+acceptance: $(READY)
+	$(BIN)/python benchmarks/acceptance.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from modelry.client import AsyncClient, Client
+    from modelry.client import AsyncClient, Client, Text
     from modelry.core.errors import ModelryError
 
-__all__ = ["AsyncClient", "Client", "ModelryError", "__version__"]
+__all__ = ["AsyncClient", "Client", "ModelryError", "Text", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Client", "AsyncClient"):
+    if name in ("Client", "AsyncClient", "Text"):
         import modelry.client
 
         return getattr(modelry.client, name)

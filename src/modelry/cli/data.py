@@ -77,8 +77,8 @@ def add(
         float, typer.Option(help="Share of rows for the test split, where the source has none.")
     ] = 0.2,
 ) -> None:
-    """Make a data set of npz, npy, IDX, image folders or archives, or tables with --target:
-    CSV, Parquet, JSON.
+    """Make a data set of arrays (npz, npy, IDX, .ts), of folders or archives of images, recordings
+    or texts, or of tables with --target (CSV, Parquet, JSON).
 
     \b
     Examples:
@@ -87,6 +87,7 @@ def add(
       modelry data add people people.csv --target income
       modelry data add spam SMSSpamCollection --columns label,text --label label
       modelry data add air pollution.csv --target pm2.5 --time No --task time-series-forecasting
+      modelry data add story story.txt --task text-generation
       modelry data add digits --builtin digits
     """
     if sum(given is not None for given in (path, builtin, server_path)) != 1:

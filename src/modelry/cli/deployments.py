@@ -90,7 +90,10 @@ def predict(
     name: Annotated[str | None, typer.Argument(help="The deployment's name.")] = None,
     files: Annotated[
         list[str] | None,
-        typer.Argument(help="Images, or .npy and .json files with one tensor each."),
+        typer.Argument(help="Images, recordings, or .npy and .json files with one input each."),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text instead of a file; may be repeated.")
     ] = None,
     top: Annotated[int, typer.Option(help="So many labels with their scores.")] = 3,
     version: Annotated[int | None, typer.Option(help="Ask this version.")] = None,
@@ -117,6 +120,7 @@ def predict(
     Examples:
       modelry predict digits seven.png
       modelry predict digits *.png --json
+      modelry predict intents --text "I have lost my card" --top 1
       modelry predict --batch mnist --model digits@production --split test
     """
     if batch is not None:
@@ -135,22 +139,31 @@ def predict(
             as_json=as_json,
         )
         return
-    if name is None or not files:
-        raise typer.BadParameter("Give a deployment and at least one file, or --batch and --model.")
+    if name is None or not (files or text):
+        raise typer.BadParameter(
+            "Give a deployment and a file or --text at least, or --batch and --model."
+        )
     if any(given is not None for given in (model, to, split, max_batch, threads)):
         raise typer.BadParameter("--model, --name, --split, --max-batch, --threads need --batch.")
+    from modelry.client import Text
+
     with connect() as client:
-        found = client.predict_many(name, files, top_k=top, version=version)
+        asked = [*(files or ()), *map(Text, text or ())]
+        found = client.predict_many(name, asked, top_k=top, version=version)
+    answers = list(zip((*(files or ()), *(text or ())), found, strict=True))
     if as_json:
-        print_json(
-            [{"file": file, **_plain(answer)} for file, answer in zip(files, found, strict=True)]
+        print_json([{"file": source, **_plain(answer)} for source, answer in answers])
+        return
+    if any(answer.values is not None for answer in found):
+        print_table(
+            ["INPUT", "VALUES"], [[source, str(answer.values)] for source, answer in answers]
         )
         return
     print_table(
-        ["FILE", "LABEL", "SCORE", "NEXT"],
+        ["INPUT", "LABEL", "SCORE", "NEXT"],
         [
-            [file, answer.label, f"{answer.score:.1%}", _others(answer)]
-            for file, answer in zip(files, found, strict=True)
+            [source, answer.label, f"{answer.score:.1%}", _others(answer)]
+            for source, answer in answers
         ],
     )
 
@@ -255,7 +268,9 @@ def _plain(answer: Prediction) -> dict[str, Any]:
     import msgspec
 
     found: dict[str, Any] = msgspec.to_builtins(answer)
-    return found
+    if answer.values is None:
+        return {key: value for key, value in found.items() if key != "values"}
+    return {"version": answer.version, "values": answer.values}
 
 
 def _others(answer: Prediction) -> str:

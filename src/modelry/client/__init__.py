@@ -12,7 +12,7 @@ from modelry.client._sync.client import Client
 from modelry.client._sync.deployments import DeploymentHandle
 from modelry.client._sync.jobs import JobHandle
 from modelry.client.explanations import Explanation
-from modelry.client.predictions import Prediction
+from modelry.client.predictions import Prediction, Text
 
 __all__ = [
     "AsyncClient",
@@ -23,4 +23,5 @@ __all__ = [
     "Explanation",
     "JobHandle",
     "Prediction",
+    "Text",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,14 +30,16 @@ _MAGIC = (
 class Prediction:
     """What the model says about one input."""
 
-    #: The best class.
+    #: The best class; "" where the model answers otherwise.
     label: str
-    #: Its probability, 0…1.
+    #: Its probability, 0…1; NaN without a class.
     score: float
     #: Label → probability, best first.
     scores: dict[str, float]
     #: The version of the model that answered.
     version: int
+    #: The answer of a model without classes: one number where it predicts one, else nested lists.
+    values: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,21 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text for a model that reads texts; a plain `str` is the path of a file."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """Nested lists of numbers in the range of the model's tensor input."""
+    """Nested lists of numbers in the range of the model's tensor input, a row with named columns, or a text."""
 
     values: Any
 
 
 def to_input(value: Any) -> Media | Tensor:
-    """One input: a path, bytes, a PIL image, an array (numpy, torch, …) or nested lists of numbers."""
+    """One input: a path, bytes, a PIL image, an array (numpy, torch, …), nested lists, a row as a dict, or `Text`."""
     if isinstance(value, str | PathLike):
         return _read_file(Path(value))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -71,11 +81,15 @@ def to_input(value: Any) -> Media | Tensor:
         return Tensor(value.tolist())
     if type(value).__module__.partition(".")[0] == "PIL":
         return Media(_encode_image(value))
+    if isinstance(value, Text):
+        return Tensor(value.text)
+    if isinstance(value, Mapping):
+        return Tensor(dict(value))
     if isinstance(value, list | tuple | int | float) and not isinstance(value, bool):
         return Tensor(value)
     raise InvalidInput(
         reason=f"a {type(value).__name__} is no input",
-        expected="a path, bytes, a PIL image, an array or nested lists of numbers",
+        expected="a path, bytes, a PIL image, an array, nested lists, a row as a dict, or Text(…)",
     )
 
 
@@ -108,6 +122,11 @@ def read_predictions(answer: dict[str, Any]) -> list[Prediction]:
 
 
 def _prediction(item: dict[str, Any], version: int) -> Prediction:
+    if "label" not in item:
+        values = item.get("values", item.get("value"))
+        if isinstance(values, list) and len(values) == 1:
+            values = values[0]
+        return Prediction(label="", score=math.nan, scores={}, version=version, values=values)
     scores: Sequence[dict[str, Any]] = item["scores"]
     return Prediction(
         label=item["label"],
@@ -142,7 +161,9 @@ def _read_json(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise InvalidInput(reason=f"{path}: {error}", expected="nested numbers") from None
+        raise InvalidInput(
+            reason=f"{path}: {error}", expected="nested numbers, or a row with its columns"
+        ) from None
 
 
 def _encode_image(image: Any) -> bytes:

@@ -104,13 +104,26 @@ def _check_columns(params: ImportParams) -> None:
     if target is not None and target in (params.time, params.text):
         option = "time" if target == params.time else "text"
         raise _refuse(option, target, "another column than the target")
-    if params.time is not None and params.time in (params.features or ()):
-        raise _refuse("time", params.time, "a column that is not among the features")
-    if params.text is not None:
-        if params.kinds.get(params.text, "text") != "text" or params.text == params.time:
-            raise _refuse("text", params.text, "a column that nothing else is said of")
-        if params.features is not None and params.text not in params.features:
-            raise _refuse("text", params.text, "a column that is among the features")
+    if params.time is not None and (
+        params.time in (params.features or ()) or params.time in params.kinds
+    ):
+        raise _refuse("time", params.time, "a column that is no feature and has no kind")
+    if params.features is not None:
+        _check_features(params, params.features, target)
+    is_said = params.kinds.get(params.text or "", "text") != "text" or params.text == params.time
+    if params.text is not None and is_said:
+        raise _refuse("text", params.text, "a column that nothing else is said of")
+
+
+def _check_features(params: ImportParams, features: list[str], target: str | None) -> None:
+    """Refuses a target among the inputs, where it is not its own past, and what is said of columns that are dropped."""
+    if target in features and params.task != "time-series-forecasting":
+        raise _refuse("features", ",".join(features), f"input columns; '{target}' is the target")
+    if params.text is not None and params.text not in features:
+        raise _refuse("text", params.text, "a column that is among the features")
+    for column, kind in params.kinds.items():
+        if column != target and column not in features:
+            raise _refuse("kinds", {column: kind}, "kinds of the target and of the features alone")
 
 
 def _check_generation(params: ImportParams) -> None:

@@ -10,7 +10,7 @@ from modelry.core.errors import InvalidParameter, WrongDataKind
 from modelry.core.manifests import DatasetManifest, Feature
 from modelry.core.recipes.card import RecipeCard
 
-Kind = Literal["tensor", "sequence", "text", "table", "series"]
+Kind = Literal["tensor", "sequence", "audio", "text", "table", "series"]
 Goal = Literal["classification", "regression", "forecasting"]
 
 #: What a feature's kind is learned as.
@@ -18,6 +18,7 @@ _KINDS: dict[str, Kind] = {
     "image": "tensor",
     "tensor": "tensor",
     "sequence": "sequence",
+    "audio": "audio",
     "text": "text",
     "number": "table",
     "category": "table",
@@ -64,7 +65,7 @@ def plan_lesson(card: RecipeCard, manifest: DatasetManifest, data: str) -> Lesso
     for name, feature in inputs.items():
         if feature.kind in _KINDS:
             found.setdefault(_KINDS[feature.kind], []).append(name)
-    for kind in ("tensor", "sequence", "text", "table"):
+    for kind in ("tensor", "sequence", "audio", "text", "table"):
         columns = _columns(card, kind, found.get(kind, []), refuse)
         if columns:
             unused = tuple(name for name in inputs if name not in columns)

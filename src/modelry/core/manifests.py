@@ -37,6 +37,16 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int | None = None
 
 
+def fingerprinted(feature: Feature) -> dict[str, Any]:
+    """The fields that a fingerprint covers: those that came to the format later only where they say something, so that
+    known data keep theirs.
+    """
+    fields: dict[str, Any] = msgspec.to_builtins(feature)
+    if feature.sample_rate is None:
+        del fields["sample_rate"]
+    return fields
+
+
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """One part of a data set: its rows and the Parquet shards that hold them, in order."""
 

@@ -12,6 +12,9 @@ from modelry.core.errors import InvalidInput
 from modelry.core.manifests import Column, TableInput
 from modelry.core.tensors import Array
 
+#: A float rather than numpy's own, whose comparison would cast the other side.
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def encode_rows(rows: Sequence[Any], media: TableInput) -> Array:
     """float32, rows × columns: a category's number, NaN for a missing value; raises `InvalidInput`.
@@ -81,7 +84,7 @@ def _encode(value: Any, column: Column, row: int) -> float:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise _wrong_value(value, column, row, "a number or null") from None
-    if math.isinf(number) or math.isnan(number) or abs(number) > np.finfo(np.float32).max:
+    if math.isinf(number) or math.isnan(number) or abs(number) > _LARGEST:
         raise _wrong_value(value, column, row, "a finite number or null")
     return number
 

@@ -18,7 +18,7 @@ from modelry.worker.data.examining import examine
 from modelry.worker.data.importing import read_draft
 from modelry.worker.data.sources import list_source
 from modelry.worker.data.unpacking import Unpacker
-from tests.unit.worker.data.making import idx, npz, picture_files, pictures, tarred, zipped
+from tests.unit.worker.data.making import idx, npz, picture_files, pictures, tarred, tones, zipped
 
 _X, _Y = pictures(12), np.arange(12) % 2
 _ROUNDS = 60
@@ -40,6 +40,9 @@ _SOURCES = {
     "train-images-idx3-ubyte.gz": gzip.compress(idx(_X)),
     "a.parquet": _parquet(),
     "a.jsonl": b"".join(b'{"a": [%d, %d], "b": "u", "y": %d}\n' % (n, n, n % 2) for n in range(20)),
+    "a.ts": b"@classLabel true u v\n@data\n" + b"1,2,3:4,5,6:u\n7,8:9,0:v\n" * 6,
+    "sounds.zip": zipped(tones(["a", "b"], format="FLAC")),
+    "texts.zip": zipped({f"{n % 2}/{n}.txt": b"text %d" % n for n in range(12)}),
     "a.csv": b"a,b,y\n" + b"".join(b"%d,%f,%d\n" % (n, n / 7, n % 2) for n in range(20)),
 }
 

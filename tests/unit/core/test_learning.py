@@ -17,6 +17,7 @@ PICTURE = Feature(kind="image", dtype="bytes", shape=[8, 8, 1], scale=1 / 255)
 TEXT = Feature(kind="text", dtype="string")
 NUMBER = Feature(kind="number", dtype="float64")
 CATEGORY = Feature(kind="category", dtype="string")
+SOUND = Feature(kind="audio", dtype="bytes")
 STEPS = Feature(kind="sequence", dtype="float32", shape=[12])
 
 
@@ -54,6 +55,11 @@ def in_time(**features: Feature) -> DatasetManifest:
             "rnn",
             data(x=STEPS, label=LABEL),
             Lesson("sequence", ("x",), "label", "classification"),
+        ),
+        (
+            "speech-commands",
+            data(sound=SOUND, speaker=CATEGORY, label=LABEL),
+            Lesson("audio", ("sound",), "label", "classification", ("speaker",)),
         ),
         (
             "mlp",
@@ -112,6 +118,12 @@ def test_what_is_learned_from_what(recipe: str, manifest: DatasetManifest, lesso
             "no rows in the split 'train'",
         ),
         ("cnn", data(text=TEXT, label=LABEL), "it holds text and the recipe takes image or tensor"),
+        (
+            "speech-commands",
+            pictures(),
+            "it holds image and the recipe takes audio",
+        ),
+        ("rnn", data(sound=SOUND, label=LABEL), "it holds audio and the recipe takes image"),
         (
             "rnn",
             data(question=TEXT, answer=TEXT, label=LABEL),

@@ -17,6 +17,7 @@ def test_our_recipes_come_through_the_entry_points() -> None:
         "forecast",
         "mlp",
         "rnn",
+        "speech-commands",
         "transformer-classifier",
     ]
 

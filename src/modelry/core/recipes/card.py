@@ -129,7 +129,8 @@ class RecipeCard:
     summary: str
     #: `image-classification`, `sequence-classification`.
     task: str
-    #: Feature kinds of the input it can learn from: `image`, `tensor`, `sequence`, `text`, `number`, `category`.
+    #: Feature kinds of the input it can learn from: `image`, `tensor`, `sequence`, `audio`, `text`, `number`,
+    #: `category`.
     takes: tuple[str, ...]
     #: What it can predict: labels (`classification`), numbers (`regression`), the next numbers of a series
     #: (`forecasting`).

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from modelry.core.manifests import Feature
+from modelry.core.manifests import Feature, fingerprinted
 from modelry.worker.data.labelling import index_labels
 from modelry.worker.data.parts import Draft, Part, check_alike
 from modelry.worker.data.picturing import Array
@@ -179,7 +178,7 @@ def _told(
 def _fingerprint(
     features: dict[str, Feature], splits: dict[str, Selection], told: dict[str, Any]
 ) -> str:
-    described = {name: _described(feature) for name, feature in features.items()}
+    described = {name: fingerprinted(feature) for name, feature in features.items()}
     mark = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     if told:
         mark.update(json.dumps(told, sort_keys=True).encode())
@@ -190,11 +189,3 @@ def _fingerprint(
         if split.labels is not None:
             mark.update(split.labels.astype("<i8").tobytes())
     return mark.hexdigest()
-
-
-def _described(feature: Feature) -> dict[str, Any]:
-    """The feature's fields; a field that came to the format later counts only where it says something."""
-    fields: dict[str, Any] = msgspec.to_builtins(feature)
-    if feature.sample_rate is None:
-        del fields["sample_rate"]
-    return fields

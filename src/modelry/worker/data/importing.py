@@ -25,7 +25,10 @@ from modelry.worker.data.parts import Draft
 from modelry.worker.data.readers.arrays import read_arrays
 from modelry.worker.data.readers.digits import read_digits
 from modelry.worker.data.readers.images import read_images
+from modelry.worker.data.readers.series import read_series
+from modelry.worker.data.readers.sounds import read_sounds
 from modelry.worker.data.readers.tables import choose_tables, read_tables
+from modelry.worker.data.readers.texts import are_labelled, read_passages, read_texts
 from modelry.worker.data.sources import SourceFile, list_source
 from modelry.worker.data.unpacking import Unpacker
 from modelry.worker.data.writing import write_dataset
@@ -34,6 +37,11 @@ _NAMED_FILES = 20
 #: Options that the origin names where they were given.
 _NAMED_OPTIONS = ("label", "features", "text", "time", "task", "kinds", "columns")
 _TABLES = (Kind.CSV, Kind.PARQUET, Kind.JSON)
+_READERS = {Kind.IMAGE: read_images, Kind.AUDIO: read_sounds, Kind.SERIES: read_series}
+_TEXT_REMEDY = (
+    "Put texts (.txt) in a folder for each label, say that they are for --task text-generation, or name a table's "
+    "columns with --columns; nothing was imported."
+)
 
 
 def run(context: JobContext) -> dict[str, Any]:
@@ -107,12 +115,32 @@ def _read(
 
 def read_draft(found: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
     """Chooses the reader by the files' kinds; raises `InvalidData` for mixed ones and for none."""
+    if params.task == "text-generation" and found:
+        return read_passages(found, params)
     data, left_out = _choose(found, params)
     if not data:
-        name = found[0][0].name if found else "the source"
-        raise InvalidData(file=name, reason="it holds no data of a kind that is known here")
+        return _read_texts(found, params)
     draft = _read_kind(data, params)
     return replace(draft, left_out=[*left_out, *draft.left_out])
+
+
+def _read_texts(found: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
+    """A source of texts alone: they are data where folders (or names, if that was said) label them."""
+    files = [file for file, _ in found]
+    if are_labelled(files, params):
+        _refuse_table_options(params, files[0], Kind.TEXT)
+        return read_texts(files, params)
+    raise InvalidData(
+        file=files[0].name if files else "the source",
+        reason="it holds no data of a kind that is known here",
+        remedy=_TEXT_REMEDY,
+    )
+
+
+def _refuse_table_options(params: ImportParams, file: SourceFile, kind: Kind) -> None:
+    if options := table_options(params):
+        reason = f"its kind is '{kind}', and '{options[0]}' is said of the columns of a table"
+        raise InvalidData(file=file.name, reason=reason, remedy="Leave the option away.")
 
 
 def _choose(
@@ -126,7 +154,8 @@ def _choose(
             return choose_tables(texts, params.columns)
     # JSON beside other data is about them: names of classes, settings.
     data = data or [each for each in found if each[1] is Kind.JSON]
-    return data, [file.name for file, kind in found if (file, kind) not in data]
+    chosen = {file.name for file, _ in data}
+    return data, [file.name for file, _ in found if file.name not in chosen]
 
 
 def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Draft:
@@ -139,12 +168,10 @@ def _read_kind(data: list[tuple[SourceFile, Kind]], params: ImportParams) -> Dra
     files = [file for file, _ in data]
     if kind in _TABLES:
         return read_tables(data, params)
-    if options := table_options(params):
-        reason = f"its kind is '{kind}', and '{options[0]}' is said of the columns of a table"
-        raise InvalidData(file=first.name, reason=reason, remedy="Leave the option away.")
+    _refuse_table_options(params, first, kind)
     if kind in arrays:
         return read_arrays(data, params)
-    return read_images(files, params)
+    return _READERS[kind](files, params)
 
 
 def _origin(draft: Draft, params: ImportParams, files: list[SourceFile]) -> dict[str, Any]:

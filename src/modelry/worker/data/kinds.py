@@ -28,6 +28,8 @@ class Kind(StrEnum):
     CSV = "CSV table"
     PARQUET = "Parquet table"
     JSON = "JSON rows"
+    SERIES = "time-series file"
+    AUDIO = "recording"
     #: Read-me files, licences and the like: not data.
     TEXT = "text"
 
@@ -43,6 +45,10 @@ _PROMISES = {
     ".csv": (Kind.CSV,),
     ".tsv": (Kind.CSV,),
     ".parquet": (Kind.PARQUET,),
+    ".wav": (Kind.AUDIO,),
+    ".flac": (Kind.AUDIO,),
+    ".ogg": (Kind.AUDIO,),
+    ".mp3": (Kind.AUDIO,),
     ".png": (Kind.IMAGE,),
     ".jpg": (Kind.IMAGE,),
     ".jpeg": (Kind.IMAGE,),
@@ -82,6 +88,8 @@ def _by_content(head: bytes, ending: str) -> Kind | None:
         return Kind.IDX
     if _is_image(head):
         return Kind.IMAGE
+    if _is_audio(head):
+        return Kind.AUDIO
     if _is_text(head):
         return _text_kind(head, ending)
     return None
@@ -93,13 +101,33 @@ def _text_kind(head: bytes, ending: str) -> Kind:
     begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if ending in (".json", ".jsonl", ".ndjson") and begin in (b"{", b"["):
         return Kind.JSON
+    if ending == ".ts" and _is_series(head):
+        return Kind.SERIES
     return Kind.TEXT
+
+
+def _is_series(head: bytes) -> bool:
+    """Whether the first line that is no remark is a setting; TypeScript ends in `.ts`, too."""
+    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines():
+        if line.strip() and not line.startswith(b"#"):
+            return line.startswith(b"@")
+    return False
 
 
 def _is_image(head: bytes) -> bool:
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")):
         return not (head.startswith(b"BM") and _is_text(head))
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+
+
+def _is_audio(head: bytes) -> bool:
+    if head.startswith((b"fLaC", b"OggS", b"ID3")):
+        return True
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64"):
+        return head[8:12] == b"WAVE"
+    # A frame of MPEG audio, layer III: its rate of bits and of samples are such as there are.
+    is_frame = len(head) > 3 and head[0] == 0xFF and head[1] in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)
+    return is_frame and head[2] >> 4 != 0xF and (head[2] >> 2) & 3 != 3
 
 
 def _is_text(head: bytes) -> bool:

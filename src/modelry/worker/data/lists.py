@@ -32,11 +32,10 @@ def settle_lists(whole: Whole, name: str) -> tuple[Feature, Any]:
     _check_rows(whole, name, column)
     if is_list(column.type.value_type):
         return _steps(whole, name, column)
-    values = _numbers(whole, name, column)
-    if len(values) > _MAX_VALUES:
-        raise whole.refusal(0, name, "begins a column of over 2 thousand million numbers")
     lengths = pc.list_value_length(column).to_numpy()
-    if (lengths == lengths[0]).all():
+    is_even = bool((lengths == lengths[0]).all())
+    values = _numbers(whole, name, column, np.arange(len(column)), as_float32=not is_even)
+    if is_even:
         width = int(lengths[0])
         dtype = str(values.dtype)
         scale = 1 / 255 if dtype == "uint8" else 1.0
@@ -70,7 +69,7 @@ def _steps(whole: Whole, name: str, column: Any) -> tuple[Feature, Any]:
         at = int(np.argmax(uneven))
         what = f"has a step of {widths[at]} numbers, and others have {widths[0]}"
         raise whole.refusal(int(owners[at]), name, what)
-    values = _numbers(whole, name, steps, owners)
+    values = _numbers(whole, name, steps, owners, as_float32=True)
     width = int(widths[0])
     lengths = pc.list_value_length(column).to_numpy() * width
     return sequences(values, lengths, width)
@@ -92,24 +91,26 @@ def _check_rows(whole: Whole, name: str, column: Any) -> None:
         )
 
 
-def _numbers(whole: Whole, name: str, column: Any, owners: Array | None = None) -> Array:
-    """The numbers of all rows; `owners` names each list's row where it is not the list's own number."""
+def _numbers(whole: Whole, name: str, column: Any, owners: Array, *, as_float32: bool) -> Array:
+    """The numbers of all lists, one after the other; `owners` are the lists' rows."""
     flat = column.flatten()
     if pa.types.is_boolean(flat.type):
         flat = flat.cast(pa.uint8())
     if not is_plain_number(flat.type):
         raise whole.refusal(0, name, f"is a list of {flat.type}, and lists of numbers are known")
+    if len(flat) > _MAX_VALUES:
+        raise whole.refusal(0, name, "begins a column of over 2 thousand million numbers")
     bad = flat.is_null().to_numpy(zero_copy_only=False)
     values: Array = flat.to_numpy(zero_copy_only=False)
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
-    if values.dtype == object:  # decimals
+    if pa.types.is_decimal(flat.type):
         values = values.astype(np.float64)
+    if as_float32 or values.dtype == np.float16:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            values = values.astype(np.float32)
     if values.dtype.kind == "f":
         bad = bad | ~np.isfinite(values)
     if bad.any():
-        lists = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
-        at = int(lists[np.argmax(bad)])
-        row = at if owners is None else int(owners[at])
+        lists = np.repeat(owners, pc.list_value_length(column).to_numpy())
+        row = int(lists[np.argmax(bad)])
         raise whole.refusal(row, name, "holds a missing value, NaN or infinity")
     return values

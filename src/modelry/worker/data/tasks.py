@@ -31,8 +31,10 @@ def infer_task(
     wanted = features[target].kind
     if wanted == "label":
         return _classification(kinds)
+    if wanted == "number" and in_time:
+        return "time-series-forecasting"
     if wanted == "number" and kinds <= _CELLS:
-        return "time-series-forecasting" if in_time else "tabular-regression"
+        return "tabular-regression"
     if wanted == "text" and kinds == {"text"} and len(features) == 2:
         return "translation"
     return None

@@ -9,6 +9,7 @@ first in the list and starts in milliseconds: a later way takes its place only i
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def _described(
             threads=trial.way.threads,
             rows_per_s=trial.rows_per_s(bench.batch),
             single_ms=statistics.median(trial.single_s) * 1000,
-            max_difference=trial.max_difference,
+            # JSON knows no infinity.
+            max_difference=min(trial.max_difference, sys.float_info.max),
             is_faithful=trial.is_faithful,
             is_kept=trial is kept,
         )

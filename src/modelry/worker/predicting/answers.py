@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from modelry.core.errors import InvalidInput
 from modelry.core.feeding import is_classifier
-from modelry.core.manifests import DatasetManifest, Feature, ModelManifest
+from modelry.core.manifests import DatasetManifest, Feature, ModelManifest, fingerprinted
 from modelry.core.tensors import Array
 from modelry.worker.tasks.scores import scores_of
 
@@ -64,7 +64,7 @@ class Answers:
 
     def begin(self) -> Tally:
         """Nothing is counted yet; the digest starts from what the data are and what is made of them."""
-        about = {name: msgspec.to_builtins(feature) for name, feature in self.features.items()}
+        about = {name: fingerprinted(feature) for name, feature in self.features.items()}
         start = msgspec.json.encode([self._data.fingerprint, about], order="sorted")
         return Tally(
             counts=[0] * len(self._labels),

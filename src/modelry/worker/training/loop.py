@@ -21,7 +21,7 @@ from modelry.core.errors import Diverged, InvalidParameter
 from modelry.core.specs import StopReason
 from modelry.worker.context import JobContext
 from modelry.worker.recipes.network import Network
-from modelry.worker.training import randomness
+from modelry.worker.training import buffers, randomness
 from modelry.worker.training.checkpoints import (
     Checkpoint,
     CheckpointState,
@@ -172,12 +172,15 @@ class Training:
     def _take_step(self, index: Tensor) -> bool:
         """One step of the optimiser; False where a stop was wished in its middle: then nothing has happened."""
         parts = torch.split(index, self._micro_rows)
-        before = randomness.capture() if len(parts) > 1 else None
+        before = None
+        if len(parts) > 1:
+            before = (randomness.capture(), buffers.capture(self.network))
         sums = torch.zeros_like(self.counters.sums)
         self._optimizer.zero_grad(set_to_none=True)
         for part in parts:
             if before is not None and self._context.stop_requested is not None:
-                randomness.restore(*before)
+                randomness.restore(*before[0])
+                buffers.restore(self.network, before[1])
                 return False
             self._add_gradient(part, len(index), sums)
         clip_norm = self._params["clip_norm"]

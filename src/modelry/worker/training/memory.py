@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from modelry.worker.training import buffers
 from modelry.worker.training.objectives import Objective
 from modelry.worker.training.samples import Samples
 
@@ -50,10 +51,12 @@ def _kept_bytes(network: nn.Module, samples: Samples, objective: Objective, rows
         return tensor
 
     index = torch.full((rows,), samples.largest)
-    # The trial must not move the random numbers of the training.
+    # The trial must move neither the random numbers of the training nor the means of its normalisation.
+    before = buffers.capture(network)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, _same):
         inputs, labels = samples.batch(index)
         objective.loss(network(inputs), labels)
+    buffers.restore(network, before)
     return kept
 
 

@@ -10,9 +10,13 @@ import zipfile
 from typing import Any
 
 import numpy as np
+import soundfile
 from PIL import Image
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Samples a second of recordings.
+RATE = 8000
 
 _IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
@@ -74,4 +78,22 @@ def picture_files(labels: list[str], each: int = 5, seed: int = 0) -> dict[str, 
     images = iter(pictures(each * len(labels), seed=seed))
     return {
         f"{label}/{number}.png": png(next(images)) for label in labels for number in range(each)
+    }
+
+
+def tone(
+    seconds: float = 0.1, height: float = 440, rate: int = RATE, format: str = "WAV", **options: Any
+) -> bytes:
+    at = np.arange(int(seconds * rate)) / rate
+    out = io.BytesIO()
+    soundfile.write(out, np.sin(2 * np.pi * height * at) / 2, rate, format=format, **options)
+    return out.getvalue()
+
+
+def tones(labels: list[str], each: int = 5, **options: Any) -> dict[str, bytes]:
+    """WAV files in one folder per label."""
+    return {
+        f"{label}/{n}.wav": tone(height=200 + 50 * place + n, **options)
+        for place, label in enumerate(labels)
+        for n in range(each)
     }

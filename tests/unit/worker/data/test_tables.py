@@ -148,6 +148,14 @@ def test_a_file_of_tabs_without_names_has_no_quotes(importer: Importer) -> None:
     assert texts[3] == 'He said "3 and went'
 
 
+def test_a_cell_of_several_lines_has_one_row_also_without_names(importer: Importer) -> None:
+    rows = b"".join(b'%d,"first, %d\nsecond",%d\n' % (n, n, n % 2) for n in range(6_000))
+    made = importer.upload({"t.data": rows}, columns=["n", "remark", "y"], target="y", test_share=0)
+    assert made.manifest.splits["train"].rows == 6_000
+    table = importer.open(made).table("train", ["remark"])
+    assert table["remark"][7].as_py() == "first, 7\nsecond"
+
+
 def test_the_data_file_is_found_beside_other_texts(importer: Importer) -> None:
     lines = "".join(f"One {n}.\tUn {n} !\n" for n in range(30)).encode()
     packed = zipped({"_about.txt": b"See www.example.org\n\nAbout, these.\n", "fra.txt": lines})

@@ -162,6 +162,11 @@ _REFUSED: dict[str, tuple[str, bytes, str]] = {
         _parquet({"a": [[1.0], [2.0, float("nan")]], "y": [1, 2]}),
         "row 1 of the column 'a' holds a missing value, NaN",
     ),
+    "beyond float32": (
+        "t.parquet",
+        _parquet({"a": [[1.0], [2.0, 1e99]], "y": [1, 2]}),
+        "row 1 of the column 'a' holds .* infinity",
+    ),
     "uneven steps": (
         "t.parquet",
         _parquet({"a": [[[1.0, 2.0]], [[1.0, 2.0], [3.0]]], "y": [1, 2]}),

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    confusion_matrix,
+    log_loss,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
 
-from modelry.worker.models.evaluate import Evaluation
+from modelry.worker.models.evaluate import Evaluation, NumberEvaluation, evaluation_of
 
 LABELS = ["零", "one", "two", "never"]
 
@@ -80,3 +88,40 @@ def test_a_model_without_errors_has_none() -> None:
     evaluation = Evaluation(["a", "b"])
     evaluation.add(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     assert evaluation.metrics()["worst"] == []
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn_with_equal_scores_too() -> None:
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 2, 200)
+    score = np.round(random.random(200) * 0.7 + truth * 0.3, 1)
+    probabilities = np.stack([1 - score, score], axis=1).astype(np.float32)
+    evaluation = Evaluation(["no", "yes"])
+    for start in range(0, 200, 64):
+        evaluation.add(probabilities[start : start + 64], truth[start : start + 64])
+    assert evaluation.metrics()["auc"] == pytest.approx(roc_auc_score(truth, score))
+
+
+def test_one_label_alone_has_no_area_and_many_have_none_named() -> None:
+    evaluation = Evaluation(["no", "yes"])
+    evaluation.add(np.array([[0.2, 0.8]], dtype=np.float32), np.array([1]))
+    assert evaluation.metrics()["auc"] is None
+    many = Evaluation(LABELS)
+    many.add(np.full((1, 4), 0.25, np.float32), np.array([1]))
+    assert "auc" not in many.metrics()
+
+
+def test_errors_of_numbers_are_those_of_scikit_learn_in_whatever_batches() -> None:
+    random = np.random.default_rng(2)
+    truth = random.normal(1000.0, 5.0, 100).astype(np.float32)
+    said = (truth + random.normal(0, 2.0, 100)).astype(np.float32)
+    evaluation = evaluation_of([])
+    assert isinstance(evaluation, NumberEvaluation)
+    for start, stop in ((0, 7), (7, 40), (40, 100)):
+        evaluation.add(said[start:stop, None], truth[start:stop])
+    found = evaluation.metrics()
+    assert found["mae"] == pytest.approx(mean_absolute_error(truth, said), rel=1e-4)
+    assert found["rmse"] == pytest.approx(root_mean_squared_error(truth, said), rel=1e-4)
+    assert found["r2"] == pytest.approx(r2_score(truth, said), rel=1e-3)
+    assert found["spread"] == pytest.approx(float(truth.std()), rel=1e-3)
+    errors = np.abs(said.astype(np.float64) - truth)
+    assert [one["row"] for one in found["worst"]] == np.argsort(-errors)[:32].tolist()

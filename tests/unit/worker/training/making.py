@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 
 from modelry.artifacts import Artifacts
 from modelry.core.manifests import DatasetManifest, Feature, Split
@@ -88,6 +90,40 @@ def sequences(root: Path) -> MadeDataset:
         "label": Feature(kind="label", dtype="int64", labels=["down", "up"]),
     }
     return store_dataset(root, features, "label", train=split(200, 0), test=split(60, 1))
+
+
+def tone(hz: float, seconds: float, rate: int = 8000, kind: str = "WAV", seed: int = 0) -> bytes:
+    """An encoded recording of a pitch, with a little noise."""
+    at = np.arange(round(rate * seconds)) / rate
+    noise = np.random.default_rng(seed).normal(size=len(at))
+    file = io.BytesIO()
+    soundfile.write(file, 0.3 * np.sin(2 * np.pi * hz * at) + 0.02 * noise, rate, format=kind)
+    return file.getvalue()
+
+
+def recordings(root: Path) -> MadeDataset:
+    """Tones of 0.1 to 0.5 s at several rates and in several formats, told apart by their pitch."""
+
+    def split(rows: int, seed: int) -> dict[str, Any]:
+        random = np.random.default_rng(seed)
+        labels = random.integers(0, 3, rows)
+        sounds = [
+            tone(
+                (300, 900, 2500)[label] * random.uniform(0.8, 1.2),
+                random.uniform(0.1, 0.5),
+                int(random.choice([8000, 16000])),
+                str(random.choice(["WAV", "FLAC"])),
+                seed=row,
+            )
+            for row, label in enumerate(labels)
+        ]
+        return {"sound": pa.array(sounds, pa.binary()), "label": labels}
+
+    features = {
+        "sound": Feature(kind="audio", dtype="bytes"),
+        "label": Feature(kind="label", dtype="int64", labels=["low", "middle", "high"]),
+    }
+    return store_dataset(root, features, "label", train=split(120, 0), test=split(40, 1))
 
 
 def table(root: Path, goal: str) -> MadeDataset:

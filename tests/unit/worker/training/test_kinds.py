@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import pytest
 import torch
 
 from modelry.artifacts import Artifacts
+from modelry.core.errors import NotConvertible, UnsafeFile
 from modelry.core.jobs import check_train_params
 from modelry.core.learning import plan_lesson
-from modelry.core.manifests import ModelManifest, TableInput, TextInput
+from modelry.core.manifests import AudioInput, ModelManifest, TableInput, TextInput
 from modelry.core.recipes import get_recipe
 from modelry.core.results import MadeDataset, MadeModel, made_model
 from modelry.core.specs import StopReason
@@ -29,6 +31,7 @@ from modelry.worker.models.verify import original
 from modelry.worker.predicting.feeding import Package
 from modelry.worker.tasks.tokens import tokenizer_of
 from modelry.worker.training import job, loop
+from tests.importing import ModelImporter
 from tests.unit.worker.training import making
 from tests.unit.worker.training.conftest import Attempts
 
@@ -67,6 +70,22 @@ CASES = {
         making.sequences,
         {"cell": "gru", "hidden": 16, "layers": 1, "pooling": "mean", "epochs": 6},
         "sequence-classification",
+        "accuracy",
+        0.9,
+    ),
+    "recordings": Case(
+        "speech-commands",
+        making.recordings,
+        {
+            "channels": [4, 8, 8],
+            "mels": 16,
+            "mel_mask": 3,
+            "seconds": 0.3,
+            "epochs": 5,
+            "batch_size": 16,
+            "learning_rate": 0.01,
+        },
+        "audio-classification",
         "accuracy",
         0.9,
     ),
@@ -164,6 +183,11 @@ def rooted(tmp_path: Path) -> Iterator[Attempts]:
     made.close()
 
 
+@pytest.fixture
+def model_importer(tmp_path: Path) -> ModelImporter:
+    return ModelImporter(tmp_path / "importing")
+
+
 def test_it_learns_and_serves_what_it_learned(case: Case, rooted: Attempts, tmp_path: Path) -> None:
     model = train(case, rooted, tmp_path)
     manifest = model.manifest
@@ -220,7 +244,8 @@ def test_padding_changes_no_answer(case: Case, rooted: Attempts, tmp_path: Path)
     spec = model.manifest.inputs[0]
     if None not in spec.shape[1:]:
         return
-    fill = 0 if spec.dtype == "int64" else np.nan
+    is_zero = spec.dtype == "int64" or isinstance(model.manifest.media, AudioInput)
+    fill = 0 if is_zero else np.nan
     row = load_recipe_model(model.folder).example(1).numpy()
     padded = np.concatenate((row, np.full_like(row, fill), np.full_like(row, fill)), axis=1)
     assert np.allclose(model.ask(padded), model.ask(row), atol=1e-5)
@@ -264,6 +289,44 @@ def test_rare_labels_weigh_more_where_it_is_wished(rooted: Attempts, tmp_path: P
         return float(metrics["classes"][1]["recall"])
 
     assert recall("balanced") > recall("none") + 0.2
+
+
+def test_an_exported_package_is_built_anew_and_answers_as_before(
+    case: Case, rooted: Attempts, tmp_path: Path, model_importer: ModelImporter
+) -> None:
+    model = train(case, rooted, tmp_path, epochs=1)
+    files = {path.name: path.read_bytes() for path in model.folder.iterdir()}
+    runtime, manifest, _ = model_importer.open(model_importer.upload(files))
+    assert manifest.recipe == model.manifest.recipe
+    assert manifest.media == model.manifest.media
+    rows = load_recipe_model(model.folder).example(3).numpy()
+    again = runtime.run({manifest.inputs[0].name: rows})[manifest.outputs[0].name]
+    assert np.allclose(again, model.ask(rows), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"tokens": 10**15, "classes": 3},
+        {"tokens": -1, "classes": 3},
+        {"tokens": "many", "classes": 3},
+        {"tokens": [8] * 100_000, "classes": 3},
+        {"tokens": 900, "classes": 4},
+        {"rows": 8, "classes": 3},
+        {"classes": 3},
+        {"tokens": 900},
+    ],
+)
+def test_a_package_of_impossible_sizes_is_refused_before_memory_is_taken(
+    sizes: dict[str, Any], rooted: Attempts, tmp_path: Path, model_importer: ModelImporter
+) -> None:
+    model = train(CASES["texts, recurrent"], rooted, tmp_path, epochs=1)
+    files = {path.name: path.read_bytes() for path in model.folder.iterdir()}
+    said = json.loads(files["model.json"])
+    said["recipe"]["sizes"] = sizes
+    with pytest.raises((NotConvertible, UnsafeFile)) as caught:
+        model_importer.upload({**files, "model.json": json.dumps(said).encode()})
+    assert caught.value.remedy
 
 
 def _rare(root: Path) -> MadeDataset:

@@ -44,7 +44,7 @@ def read_without_header(file: SourceFile, names: Sequence[str]) -> Any:
         reason = f"its lines do not have the {len(names)} columns that were named"
         remedy = "Name as many columns as a line has, divided by tabs, ',', ';' or '|'; nothing was imported."
         raise InvalidData(file=file.name, reason=reason, remedy=remedy)
-    if _split(_head(file)[0], delimiter) == list(names):
+    if _first_rows(file, delimiter)[0] == list(names):
         reason = "its first line names the columns already"
         remedy = "Leave --columns away (and let the file's name end in .csv); nothing was imported."
         raise InvalidData(file=file.name, reason=reason, remedy=remedy)
@@ -58,31 +58,30 @@ def read_without_header(file: SourceFile, names: Sequence[str]) -> Any:
 
 
 def find_delimiter(file: SourceFile, columns: int) -> str | None:
-    """What divides each line of the file's beginning into so many columns; None where nothing does."""
-    lines = _head(file)
+    """What divides each row of the file's beginning into so many columns; None where nothing does."""
     for delimiter in "\t,;|":
-        if lines and all(len(_split(line, delimiter)) == columns for line in lines):
+        rows = _first_rows(file, delimiter)
+        if rows and all(len(row) == columns for row in rows):
             return delimiter
     return None
 
 
-def _head(file: SourceFile) -> list[str]:
-    """The lines at the beginning that are whole and not empty."""
+def _first_rows(file: SourceFile, delimiter: str) -> list[list[str]]:
+    """The rows at the beginning that are whole and not empty."""
     with file.place.open("rb") as opened:
         data = opened.read(_HEAD_BYTES)
-    if len(data) == _HEAD_BYTES:
-        data = data[: data.rfind(b"\n") + 1] or data
-    return [line for line in _decoded(file, data).split("\n") if line.strip()]
-
-
-def _split(line: str, delimiter: str) -> list[str]:
-    line = line.rstrip("\r")
+    is_cut = len(data) == _HEAD_BYTES
+    if is_cut:
+        data = data[: data.rfind(b"\n") + 1]
+    lines = [line + "\n" for line in _decoded(file, data).split("\n")]
     if delimiter == "\t":
-        return line.split("\t")
+        return [line.rstrip("\r\n").split("\t") for line in lines if line.strip()]
     try:
-        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if row]
     except csv.Error:
         return []
+    # A cell of several lines may be cut within.
+    return rows[:-1] if is_cut else rows
 
 
 def _decoded(file: SourceFile, data: bytes) -> str:

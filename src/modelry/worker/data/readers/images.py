@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from modelry.core.errors import InvalidData, InvalidMedia
-from modelry.core.importing import target_of
 from modelry.core.jobs import ImportParams
 from modelry.core.manifests import Feature
-from modelry.worker.data.parts import SPLIT_NAMES, Draft, Part, settle_splits
+from modelry.worker.data.parts import Draft, Part, settle_splits
 from modelry.worker.data.picturing import Array, read_image, small_png_url
+from modelry.worker.data.readers.naming import label_files
 from modelry.worker.data.sources import SourceFile
 from modelry.worker.data.statistics import Statistics
 
 #: One encoded picture at most.
 MAX_IMAGE_BYTES = 64 << 20
-
-_ARCHIVE_ENDING = re.compile(r"\.(zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
-
-LabelsFrom = Literal["auto", "folder", "file"]
 
 
 class ImageContent:
@@ -78,74 +72,11 @@ class ImageContent:
 
 def read_images(files: list[SourceFile], params: ImportParams) -> Draft:
     """The parts and labels that folders and names tell; raises `InvalidData`."""
-    if target_of(params) is not None:
-        reason = "pictures are labelled by folder or file name; a target cannot be chosen"
-        raise InvalidData(file=files[0].name, reason=reason, remedy="Leave the target away.")
-    by_split: dict[str | None, list[SourceFile]] = {}
-    common = _common_folders(files)
-    for file in files:
-        by_split.setdefault(_split(file, common), []).append(file)
-    labels_from = _settle(params.labels_from, by_split, common)
-    parts: dict[str | None, Part] = {}
-    for split, members in by_split.items():
-        labels = np.array([_label(file, labels_from) for file in members])
-        parts[split] = Part(members[0].name, ImageContent(members), labels, members[0].name)
+    parts = {
+        split: Part(members[0].name, ImageContent(members), labels, members[0].name)
+        for split, (members, labels) in label_files(files, params, "pictures").items()
+    }
     return Draft("images", settle_splits(parts))
-
-
-def _folders(file: SourceFile) -> list[str]:
-    return [_ARCHIVE_ENDING.sub("", part) for part in file.name.split("/")[:-1]]
-
-
-def _common_folders(files: list[SourceFile]) -> int:
-    """How many folders all files have in common at the beginning of their names."""
-    first, *others = [_folders(file) for file in files]
-    count = len(first)
-    for folders in others:
-        count = min(count, len(folders))
-        while folders[:count] != first[:count]:
-            count -= 1
-    return count
-
-
-def _split(file: SourceFile, common: int) -> str | None:
-    below = _folders(file)[common:]
-    return SPLIT_NAMES.get(below[0].lower()) if below else None
-
-
-def _settle(
-    wanted: LabelsFrom, by_split: dict[str | None, list[SourceFile]], common: int
-) -> Literal["folder", "file"]:
-    """Whether labels are folders' or files' names."""
-    if wanted != "auto":
-        return wanted
-    flat = foldered = None
-    for split, files in by_split.items():
-        for file in files:
-            depth = len(_folders(file)) - common - (split is not None)
-            flat, foldered = (file, foldered) if depth <= 0 else (flat, file)
-    if flat is not None and foldered is not None:
-        reason = f"it lies outside the class folders that {foldered.name} suggests"
-        raise InvalidData(
-            file=flat.name,
-            reason=reason,
-            remedy="Move it, or choose labels_from 'folder' or 'file'; nothing was imported.",
-        )
-    return "folder" if flat is None else "file"
-
-
-def _label(file: SourceFile, labels_from: Literal["folder", "file"]) -> str:
-    if labels_from == "folder":
-        folders = _folders(file)
-        if not folders:
-            raise InvalidData(file=file.name, reason="it lies in no folder that could be its label")
-        return folders[-1]
-    label, separator, _ = re.sub(r"[_-]", "\0", file.base, count=1).partition("\0")
-    if not separator or not label.strip():
-        raise InvalidData(
-            file=file.name, reason="its name has no label before a '_' or '-', and no class folder"
-        )
-    return label
 
 
 def _pixels(file: SourceFile) -> Array:

@@ -19,7 +19,7 @@ from modelry.core.jobs import ImportParams
 from modelry.worker.data.kinds import Kind
 from modelry.worker.data.labelling import whole_labels
 from modelry.worker.data.ordering import sort_keys, time_order
-from modelry.worker.data.parts import SPLIT_NAMES, Draft, Part, settle_splits
+from modelry.worker.data.parts import Draft, Part, settle_splits
 from modelry.worker.data.picturing import Array
 from modelry.worker.data.readers.delimited import (
     find_delimiter,
@@ -27,6 +27,7 @@ from modelry.worker.data.readers.delimited import (
     read_without_header,
 )
 from modelry.worker.data.readers.json_rows import read_json
+from modelry.worker.data.readers.naming import split_of_name
 from modelry.worker.data.readers.parquet import read_parquet
 from modelry.worker.data.schema import Schema, settle_schema
 from modelry.worker.data.sources import SourceFile
@@ -40,7 +41,8 @@ def read_tables(files: list[tuple[SourceFile, Kind]], params: ImportParams) -> D
     whole = join(read_pieces(files, params))
     schema = settle_schema(whole, params)
     time, keys = (None, None) if params.time is None else sort_keys(whole, params.time)
-    parts = _parts(whole, schema, keys)
+    is_in_time = time is not None or params.task == "time-series-forecasting"
+    parts = _parts(whole, schema, keys, is_drawn=not is_in_time)
     kind = files[0][1]
     left_out = [f"{whole.pieces[0].file}: the empty column '{name}'" for name in schema.empty]
     return Draft(
@@ -49,7 +51,7 @@ def read_tables(files: list[tuple[SourceFile, Kind]], params: ImportParams) -> D
         target=schema.target,
         left_out=left_out,
         time=time,
-        is_in_time=time is not None or params.task == "time-series-forecasting",
+        is_in_time=is_in_time,
     )
 
 
@@ -72,7 +74,7 @@ def read_pieces(files: list[tuple[SourceFile, Kind]], params: ImportParams) -> l
     by_split: dict[str | None, SourceFile] = {}
     pieces = []
     for file, kind in files:
-        split = _split(file) if len(files) > 1 else None
+        split = split_of_name(file) if len(files) > 1 else None
         if split in by_split and not _are_shards(by_split[split], file, kind):
             reason = f"it and {by_split[split].name} would be the same part of the data"
             remedy = "Name the files after their splits (train, test), or import them one by one."
@@ -99,13 +101,7 @@ def _read(file: SourceFile, kind: Kind, split: str | None, params: ImportParams)
     return Piece(split, file.name, read_with_header(file), is_spelled=True)
 
 
-def _split(file: SourceFile) -> str | None:
-    words = file.base.lower().replace("-", "_").replace(".", "_").split("_")
-    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-    return found.pop() if len(found) == 1 else None
-
-
-def _parts(whole: Whole, schema: Schema, times: Any) -> dict[str | None, Part]:
+def _parts(whole: Whole, schema: Schema, times: Any, *, is_drawn: bool) -> dict[str | None, Part]:
     """The rows of each split, in the order of their times where they have some."""
     tables = _by_split(whole, pa.table(schema.columns))
     labels: dict[str | None, Array] = {}
@@ -124,7 +120,7 @@ def _parts(whole: Whole, schema: Schema, times: Any) -> dict[str | None, Part]:
             order = time_order(orders[split])
             table, mine = table.take(order), None if mine is None else mine[order]
         content = TableContent(table, schema.features)
-        keys = _keys(table, content, schema)
+        keys = _keys(table, content, schema) if is_drawn else None
         parts[split] = Part(files[split], content, mine, files[split], keys)
     return parts
 

@@ -182,7 +182,7 @@ def _check_weights(folder: Path, manifest: ModelManifest) -> None:
         network.input_name,
         network.input_dtype,
         list(network.input_shape),
-    ) or sizes["classes"] != len(manifest.labels):
+    ) or sizes.get("classes") != len(manifest.labels):
         raise refuse(_MANIFEST, "what it says of its inputs is not what its recipe takes", _AGAIN)
     gives = [(spec.name, spec.shape[1:]) for spec in manifest.outputs]
     if gives != [(network.output_name, list(network.output_shape))]:

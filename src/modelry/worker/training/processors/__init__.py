@@ -67,6 +67,10 @@ def make_processor(
         from modelry.worker.training.processors.sequences import SequenceProcessor
 
         return SequenceProcessor(lesson, data)
+    if lesson.kind == "audio":
+        from modelry.worker.training.processors.recordings import RecordingProcessor
+
+        return RecordingProcessor(lesson, data, params)
     from modelry.worker.training.processors.tensors import TensorProcessor
 
     return TensorProcessor(lesson, data)
