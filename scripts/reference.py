@@ -139,6 +139,11 @@ def _recipe(card: RecipeCard) -> Iterator[str]:
     for name, values in card.presets.items():
         settings = ", ".join(f"{key}={_value(value)}" for key, value in values.items())
         yield f"Preset `{name}`: {settings or 'the defaults'}."
+        yield ""
+    for kind, values in card.defaults_for.items():
+        settings = ", ".join(f"{key}={_value(value)}" for key, value in values.items())
+        yield f"Defaults for data of the kind {kind}: {settings}."
+        yield ""
     yield ""
 
 

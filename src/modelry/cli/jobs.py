@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelry.cli.connection import connect
-from modelry.cli.quantities import show_bytes
+from modelry.cli.quantities import parse_settings, show_bytes
 from modelry.cli.removal import NamesArgument, remove
 from modelry.cli.screen import JsonOption, moment, print_facts, print_json, print_table, say
 from modelry.core.records import Job, LogLine
@@ -139,6 +139,33 @@ def resume(job: IdArgument) -> None:
     with connect() as client:
         client.jobs.get(job).resume()
     say(f"{job} goes on as soon as it has a place.")
+
+
+@app.command()
+def again(
+    job: IdArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter that is to be another."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the progress until it ends.")
+    ] = False,
+) -> None:
+    """Run a job anew, over the same versions; of a training some parameters may be others.
+
+    \b
+    Examples:
+      modelry jobs again job_k3v9x2m4qz7a8p5w --watch
+      modelry jobs again job_k3v9x2m4qz7a8p5w --set learning_rate=0.01 --set seed=7
+    """
+    with connect() as client:
+        made = client.jobs.get(job).again(**parse_settings(settings or []))
+        print(made.id, flush=True)
+        if watch:
+            made.watch()
+        else:
+            say(f"See it with: modelry jobs watch {made.id}")
 
 
 @app.command()

@@ -53,6 +53,10 @@ def _print_card(card: dict[str, Any]) -> None:
             ("task", card["task"]),
             ("takes", ", ".join(card["takes"])),
             ("presets", ", ".join(card["presets"])),
+            *(
+                (f"for {kind}", ", ".join(f"{key}={_default(one)}" for key, one in values.items()))
+                for kind, values in card["defaults_for"].items()
+            ),
         ]
     )
     print_table(

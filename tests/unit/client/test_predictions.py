@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from modelry.client.predictions import Media, Prediction, Tensor, to_input
+from modelry.client.predictions import Media, Prediction, Tensor, Text, read_predictions, to_input
 from modelry.core.errors import InvalidInput, NotFound
 from tests.unit.client.answering import talking
 
@@ -75,10 +77,25 @@ def test_a_pickle_in_an_npy_file_is_refused(tmp_path: Path) -> None:
         to_input(tmp_path / "x.npy")
 
 
-@pytest.mark.parametrize("value", [None, True, {"a": 1}, object()])
+@pytest.mark.parametrize("value", [None, True, {1, 2}, object()])
 def test_what_is_no_input_is_told(value: object) -> None:
     with pytest.raises(InvalidInput, match="no input"):
         to_input(value)
+
+
+def test_rows_and_texts_travel_as_they_are() -> None:
+    assert to_input({"age": 3, "town": None}) == Tensor({"age": 3, "town": None})
+    assert to_input(Text("naïve.png")) == Tensor("naïve.png")
+
+
+@pytest.mark.parametrize(
+    ("said", "values"),
+    [({"values": [2.5]}, 2.5), ({"values": [1.0, 2.0]}, [1.0, 2.0]), ({"value": "Rom"}, "Rom")],
+)
+def test_an_answer_without_classes_has_values(said: dict[str, Any], values: object) -> None:
+    [found] = read_predictions({"version": 2, "predictions": [said]})
+    assert (found.values, found.label, found.scores, found.version) == (values, "", {}, 2)
+    assert math.isnan(found.score)
 
 
 def test_a_missing_file_is_told_by_name() -> None:

@@ -99,6 +99,11 @@ class AsyncJobHandle:
         """Removes the record, curves and log of a job that has ended."""
         await self._http.delete(self._path)
 
+    async def again(self, **params: Any) -> AsyncJobHandle:
+        """The same job anew, over the same versions; of a training some parameters may be others."""
+        value = await self._http.post(f"{self._path}/again", {"params": params})
+        return AsyncJobHandle(self._http, wire.to_record(Job, value))
+
     @property
     def _path(self) -> str:
         return f"/api/v1/jobs/{segment(self.id)}"

@@ -98,6 +98,11 @@ class JobHandle:
         """Removes the record, curves and log of a job that has ended."""
         self._http.delete(self._path)
 
+    def again(self, **params: Any) -> JobHandle:
+        """The same job anew, over the same versions; of a training some parameters may be others."""
+        value = self._http.post(f"{self._path}/again", {"params": params})
+        return JobHandle(self._http, wire.to_record(Job, value))
+
     @property
     def _path(self) -> str:
         return f"/api/v1/jobs/{segment(self.id)}"

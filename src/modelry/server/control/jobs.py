@@ -14,6 +14,7 @@ from modelry.core.errors import InvalidParameter, InvalidRequest, NotFound, Wron
 from modelry.core.feeding import plan_feed
 from modelry.core.ids import check_name
 from modelry.core.jobs import (
+    USER_KINDS,
     AnalyzeParams,
     PredictBatchParams,
     SleepParams,
@@ -254,6 +255,53 @@ def submit_sleep(store: Store, project: str, params: SleepParams, resources: Res
             memory_limit_bytes=resources.memory_limit_bytes,
             time_limit_s=resources.time_limit_s,
         )
+
+
+def submit_again(store: Store, project: str, job_id: str, params: dict[str, Any]) -> Job:
+    """The job anew, over the same versions and with the same resources; of a training some parameters may be others."""
+    with store.write() as tx:
+        old = jobs.get(tx, project, job_id)
+        if old.kind not in USER_KINDS:
+            raise InvalidRequest(
+                f"'{job_id}' is of the kind {old.kind}, whose source is not kept.",
+                remedy="Ask for it as you did the first time.",
+            )
+        if params and old.kind != "train":
+            raise InvalidRequest(
+                f"'{job_id}' is no training, and so has no parameters that could be others.",
+                remedy="Leave the parameters away, or ask for a new job.",
+            )
+        if old.makes and old.kind == "predict-batch":
+            datasets.ensure(tx, project, old.makes)
+        return jobs.create(
+            tx,
+            project=project,
+            kind=old.kind,
+            makes=old.makes,
+            params=_changed(tx, old, params) if params else old.params,
+            inputs=old.inputs,
+            threads=old.threads,
+            memory_limit_bytes=old.memory_limit_bytes,
+            time_limit_s=old.time_limit_s,
+        )
+
+
+def _changed(tx: Transaction, old: Job, params: dict[str, Any]) -> dict[str, Any]:
+    """A training's parameters with some of them changed; raises `InvalidParameter` as a new one would."""
+    order = msgspec.convert(old.params, TrainParams)
+    card = get_recipe(order.recipe)
+    data = datasets.get_version_by_id(tx, old.inputs["data"])
+    check_scope(card, check_learnable(card, data).kind, params)
+    complete = card.check({**order.params, **params})
+    if "model" in old.inputs:
+        for name in card.structure:
+            if complete[name] != order.params[name]:
+                raise InvalidParameter(
+                    name=name,
+                    value=params[name],
+                    expected=f"{order.params[name]} or nothing: the model it starts from is built so",
+                )
+    return dict(msgspec.to_builtins(msgspec.structs.replace(order, params=complete)))
 
 
 def list_jobs(

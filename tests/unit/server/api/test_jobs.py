@@ -156,3 +156,70 @@ def test_every_recipe_is_listed_with_its_bounds(web: Web) -> None:
     assert (kernel["minimum"], kernel["maximum"], kernel["default"]) == (1, 15, 3)
     assert kernel["expected"]
     assert kernel["help"]
+
+
+def test_a_training_is_run_again_over_the_same_version_with_one_parameter_changed(
+    web: Web, project: str, headers: dict[str, str]
+) -> None:
+    body = {**TRAINING, "params": {"epochs": 3, "channels": [8]}, "checkpoint_steps": 5}
+    first = web.post("/jobs", {**body, "threads": 1}, headers=headers)
+    # A newer version of the data is not what the first one learned from.
+    add_dataset(web.store, web.artifacts, project, "digits", fingerprint="another")
+    again = web.post(f"/jobs/{first['id']}/again", {"params": {"kernel": "5"}}, headers=headers)
+    assert again["id"] != first["id"]
+    assert again["params"]["params"] == {**first["params"]["params"], "kernel": 5}
+    assert {**again["params"], "params": {}} == {**first["params"], "params": {}}
+    for key in ("kind", "makes", "inputs", "threads", "memory_limit_bytes", "time_limit_s"):
+        assert again[key] == first[key]
+    assert again["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"epoch": 3}, "unknown_parameter"),
+        ({"epochs": 0}, "invalid_parameter"),
+        ({"momentum": 0.9}, "invalid_parameter"),
+    ],
+)
+def test_what_could_not_be_trained_cannot_be_run_again(
+    web: Web, headers: dict[str, str], params: dict[str, Any], code: str
+) -> None:
+    first = web.post("/jobs", TRAINING, headers=headers)
+    error = web.refused(
+        "POST", f"/jobs/{first['id']}/again", json={"params": params}, headers=headers
+    )
+    assert error.code == code
+    assert len(web.get("/jobs", headers=headers)) == 1
+
+
+def test_other_kinds_are_run_again_as_they_are_or_refused(
+    web: Web, project: str, headers: dict[str, str]
+) -> None:
+    sleep = web.post("/jobs", SLEEP, headers=headers)
+    again = web.post(f"/jobs/{sleep['id']}/again", {}, headers=headers)
+    assert again["params"] == sleep["params"]
+    path = f"/jobs/{sleep['id']}/again"
+    error = web.refused("POST", path, json={"params": {"steps": 4}}, headers=headers)
+    assert error.code == "invalid_request"
+    with web.store.write() as tx:
+        brought = jobs.create(
+            tx,
+            project=project,
+            kind="import-data",
+            makes="digits",
+            params={},
+            inputs={},
+            threads=1,
+            memory_limit_bytes=None,
+            time_limit_s=None,
+        )
+    error = web.refused("POST", f"/jobs/{brought.id}/again", json={}, headers=headers)
+    assert "import-data" in error.message
+
+
+def test_a_parameter_for_other_data_is_refused(web: Web, headers: dict[str, str]) -> None:
+    body = {**TRAINING, "recipe": "rnn", "params": {"vocabulary": 900}}
+    error = web.refused("POST", "/jobs", json=body, headers=headers)
+    assert error.code == "invalid_parameter"
+    assert "kind text" in error.message

@@ -117,6 +117,13 @@ class NewSleep(NewJob):
     )
 
 
+class Again(Body):
+    """What is to be different."""
+
+    #: Of a training: parameters with other values than before.
+    params: dict[str, Any] = {}
+
+
 AnyJob = Annotated[
     NewTraining | NewBatchPrediction | NewAnalysis | NewSleep, Field(discriminator="kind")
 ]
@@ -148,6 +155,8 @@ class Recipe:
     takes: tuple[str, ...]
     params: list[RecipeParam]
     presets: dict[str, dict[str, Any]]
+    #: Other defaults for a kind of data (`text`, `table`).
+    defaults_for: dict[str, dict[str, Any]]
 
 
 @router.get("/api/v1/recipes")
@@ -264,6 +273,12 @@ def resume_job(call: Annotated[Call, needs("train")], job_id: str) -> Job:
     return jobs.wish(call.service.store, call.project, job_id, JobWish.RUN)
 
 
+@router.post("/api/v1/jobs/{job_id}/again", status_code=202)
+def run_again(call: Annotated[Call, needs("train")], job_id: str, body: Again) -> Job:
+    """The same job anew, over the same versions; of a training some parameters may be others."""
+    return jobs.submit_again(call.service.store, call.project, job_id, body.params)
+
+
 @router.delete("/api/v1/jobs/{job_id}", status_code=204)
 def delete_job(call: Annotated[Call, needs("train")], job_id: str) -> None:
     """Removes a finished job; what it made stays."""
@@ -272,7 +287,15 @@ def delete_job(call: Annotated[Call, needs("train")], job_id: str) -> None:
 
 def _recipe(card: RecipeCard) -> Recipe:
     params = [_param(param) for param in card.params]
-    return Recipe(card.name, card.summary, card.task, card.takes, params, card.presets)
+    return Recipe(
+        card.name,
+        card.summary,
+        card.task,
+        card.takes,
+        params,
+        card.presets,
+        card.defaults_for,
+    )
 
 
 def _param(param: Param) -> RecipeParam:
