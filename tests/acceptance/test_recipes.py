@@ -115,3 +115,30 @@ def test_sequences_of_different_length_are_told_apart(
         assert deployment.predict(long).label
         with pytest.raises(ModelryError):
             deployment.predict([[0.1] * 11] * 7)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_next_hours_follow_from_the_last_day(
+    house: Service, shared_data: Path, tmp_path: Path
+) -> None:
+    with house.client() as client:
+        bring(client, "beijing-pm25", shared_data, tmp_path)
+        metrics = learn(client, "forecast", "beijing-pm25", "air", epochs=4)
+        assert metrics["gain"] >= 0.08
+        deployment = client.deploy("air")
+        day = [
+            {
+                **dict.fromkeys(("DEWP", "TEMP", "Iws", "Is", "Ir"), 0),
+                **{"year": 2014, "month": 12, "day": 31, "hour": hour, "PRES": 1020},
+                **{"cbwd": "NW" if hour else None, "pm2.5": 80 + hour if hour < 22 else None},
+            }
+            for hour in range(24)
+        ]
+        hours = deployment.predict(day).values
+        assert len(hours) == 6
+        # Two hours are missing: what it starts from is the value before them.
+        assert abs(hours[0] - 101) < 40
+        with pytest.raises(InvalidInput, match="input 0 has 23 rows"):
+            deployment.predict(day[1:])

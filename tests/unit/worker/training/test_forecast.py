@@ -24,7 +24,6 @@ from modelry.worker.models.package import load_recipe_model
 from modelry.worker.models.verify import original
 from modelry.worker.recipes.forecast import carried_forward
 from modelry.worker.training.windows import WindowSamples
-from tests.importing import ModelImporter
 from tests.unit.worker.training.conftest import Attempts
 from tests.unit.worker.training.test_kinds import CASES, Made, train
 
@@ -209,15 +208,6 @@ def test_another_number_of_rows_is_refused_with_the_right_one(
 def test_single_rows_of_a_data_set_are_not_its_input(model: Made) -> None:
     with pytest.raises(WrongDataKind, match="takes 12 rows in the order of time as one input"):
         plan_feed(model.data.manifest, model.manifest)
-
-
-def test_its_package_is_taken_whole_by_another_service(model: Made, tmp_path: Path) -> None:
-    files = {path.name: path.read_bytes() for path in model.folder.iterdir()}
-    importer = ModelImporter(tmp_path / "importer")
-    runtime, manifest, _ = importer.open(importer.upload(files))
-    assert manifest.media == model.manifest.media
-    rows = np.full((2, 12, 3), NAN, np.float32)
-    assert np.allclose(runtime.run({"x": rows})["values"], model.ask(rows), atol=1e-4)
 
 
 def test_a_split_without_a_window_is_refused_with_what_to_change(
