@@ -131,8 +131,13 @@ def test_the_next_hours_follow_from_the_last_day(
         day = [
             {
                 **dict.fromkeys(("DEWP", "TEMP", "Iws", "Is", "Ir"), 0),
-                **{"year": 2014, "month": 12, "day": 31, "hour": hour, "PRES": 1020},
-                **{"cbwd": "NW" if hour else None, "pm2.5": 80 + hour if hour < 22 else None},
+                "year": 2014,
+                "month": 12,
+                "day": 31,
+                "hour": hour,
+                "PRES": 1020,
+                "cbwd": "NW" if hour else None,
+                "pm2.5": 80 + hour if hour < 22 else None,
             }
             for hour in range(24)
         ]
