@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,12 @@ def unknown_number(column: Column) -> int:
     return len(column.categories or ()) + 1
 
 
+@lru_cache(maxsize=1024)
+def _places(categories: tuple[str, ...]) -> dict[str, int]:
+    """Name → number; a thousand names are not to be walked through for each cell."""
+    return {name: place for place, name in enumerate(categories)}
+
+
 def _encode(value: Any, column: Column, row: int) -> float:
     if value is None:
         return math.nan
@@ -77,9 +84,7 @@ def _encode(value: Any, column: Column, row: int) -> float:
         name = value if isinstance(value, str) else _plain(value)
         if name is None:
             raise _wrong_value(value, column, row, "a text")
-        if name not in column.categories:
-            return float(unknown_number(column))
-        return float(column.categories.index(name))
+        return float(_places(tuple(column.categories)).get(name, unknown_number(column)))
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
