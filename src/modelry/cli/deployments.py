@@ -124,8 +124,10 @@ def predict(
       modelry predict --batch mnist --model digits@production --split test
     """
     if batch is not None:
-        if name is not None or model is None:
-            raise typer.BadParameter("--batch takes a data set and --model, and no deployment.")
+        if name is not None or model is None or text or version is not None:
+            raise typer.BadParameter(
+                "--batch takes a data set and --model, and no deployment, text or --version."
+            )
         from modelry.cli.batch import predict_batch
 
         predict_batch(

@@ -103,16 +103,23 @@ def to_json(item: Media | Tensor) -> Any:
 def in_requests(values: Iterable[Any]) -> Iterator[list[Any]]:
     """The inputs as JSON values, in groups of one request each; media and tensors travel apart."""
     group: list[Any] = []
-    kind: type[Media | Tensor] = Media
+    kind: Any = None
     for value in values:
         item = to_input(value)
-        if group and (len(group) == ROWS_PER_REQUEST or type(item) is not kind):
+        if group and (len(group) == ROWS_PER_REQUEST or _kind(item) != kind):
             yield group
             group = []
-        kind = type(item)
+        kind = _kind(item)
         group.append(to_json(item))
     if group:
         yield group
+
+
+def _kind(item: Media | Tensor) -> Any:
+    """What travels together: sequences only with others of their length, which make no ragged tensor."""
+    if isinstance(item, Tensor) and isinstance(item.values, list):
+        return len(item.values)
+    return type(item if isinstance(item, Media) else item.values)
 
 
 def read_predictions(answer: dict[str, Any]) -> list[Prediction]:

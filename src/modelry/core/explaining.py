@@ -119,7 +119,8 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 def subject_of(manifest: ModelManifest, shape: Sequence[int]) -> Subject:
     """What one row of this shape (without the batch) is; raises `UnsupportedTask` where no method here can tell."""
     media = manifest.media
-    if len(manifest.inputs) != 1 or isinstance(media, TextInput | AudioInput):
+    is_series = isinstance(media, TableInput) and media.steps is not None
+    if len(manifest.inputs) != 1 or isinstance(media, TextInput | AudioInput) or is_series:
         raise _unsupported(manifest)
     if isinstance(media, ImageInput):
         is_last = media.layout == "channels_last"

@@ -74,14 +74,14 @@ def plan_lesson(card: RecipeCard, manifest: DatasetManifest, data: str) -> Lesso
     raise refuse(f"it holds {kinds} and the recipe takes {_wanted(card)}")
 
 
-def check_scope(card: RecipeCard, kind: Kind, given: Collection[str]) -> None:
-    """Raises `InvalidParameter` for a parameter that has no meaning for such data."""
+def check_scope(card: RecipeCard, lesson: Lesson, given: Collection[str]) -> None:
+    """Raises `InvalidParameter` for a parameter that has no meaning for such data or such a target."""
     for name in given:
         param = card.param(name)
-        if param.only_for and kind not in param.only_for:
+        if param.only_for and not {lesson.kind, lesson.goal} & set(param.only_for):
             meant = " or ".join(param.only_for)
             raise InvalidParameter(
-                f"'{name}' is for data of the kind {meant}, and these are of the kind {kind}.",
+                f"'{name}' is for {meant}, and this is {lesson.goal} of the kind {lesson.kind}.",
                 remedy="Leave it away.",
                 name=name,
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelry.core.cells import MISSING_NAMES, MISSING_NUMBERS
 from modelry.core.errors import InvalidInput
 from modelry.core.manifests import Column, TableInput
 from modelry.core.tensors import Array
@@ -81,12 +82,20 @@ def _encode(value: Any, column: Column, row: int) -> float:
     if value is None:
         return math.nan
     if column.categories is not None:
-        name = value if isinstance(value, str) else _plain(value)
+        places = _places(tuple(column.categories))
+        name = value.strip() if isinstance(value, str) else _plain(value, places)
         if name is None:
             raise _wrong_value(value, column, row, "a text")
-        return float(_places(tuple(column.categories)).get(name, unknown_number(column)))
+        if name in MISSING_NAMES:
+            return math.nan
+        return float(places.get(name, unknown_number(column)))
+    if isinstance(value, str):
+        value = value.strip()
+        if value in MISSING_NUMBERS:
+            return math.nan
     try:
-        number = float(value)
+        # Python itself reads 1_000 as a thousand; no table does.
+        number = float("" if isinstance(value, str) and "_" in value else value)
     except (TypeError, ValueError, OverflowError):
         raise _wrong_value(value, column, row, "a number or null") from None
     if math.isinf(number) or math.isnan(number) or abs(number) > _LARGEST:
@@ -94,10 +103,10 @@ def _encode(value: Any, column: Column, row: int) -> float:
     return number
 
 
-def _plain(value: Any) -> str | None:
-    """A whole number or a truth as the text that a table would hold."""
+def _plain(value: Any, places: Mapping[str, int]) -> str | None:
+    """A whole number or a truth as the text that the table held: Python's True or JSON's true."""
     if isinstance(value, bool):
-        return str(value).lower()
+        return str(value) if str(value) in places else str(value).lower()
     return str(value) if isinstance(value, int) else None
 
 

@@ -151,7 +151,12 @@ def test_other_data_are_refused_with_the_reason(
 
 def test_a_parameter_for_other_data_is_refused() -> None:
     card = get_recipe("rnn")
-    check_scope(card, "text", ["vocabulary", "cell"])
-    check_scope(card, "tensor", ["cell"])
-    with pytest.raises(InvalidParameter, match="'vocabulary' is for data of the kind text"):
-        check_scope(card, "tensor", ["cell", "vocabulary"])
+    text = Lesson("text", ("text",), "label", "classification")
+    check_scope(card, text, ["vocabulary", "cell", "class_weights"])
+    picture = Lesson("tensor", ("image",), "label", "classification")
+    check_scope(card, picture, ["cell"])
+    with pytest.raises(InvalidParameter, match="'vocabulary' is for text"):
+        check_scope(card, picture, ["cell", "vocabulary"])
+    price = Lesson("table", ("size",), "price", "regression")
+    with pytest.raises(InvalidParameter, match="'class_weights' is for classification"):
+        check_scope(get_recipe("mlp"), price, ["hidden", "class_weights"])

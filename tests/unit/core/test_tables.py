@@ -33,6 +33,19 @@ def test_a_name_that_was_never_seen_counts_as_unknown() -> None:
     assert row[1] == 4
 
 
+@pytest.mark.parametrize("word", ["", "?", "NA", "  ", None])
+def test_what_an_import_takes_for_missing_is_missing_in_a_question(word: str | None) -> None:
+    [row] = encode_rows([{"age": word, "town": word, "flag": word}], MEDIA)
+    assert np.isnan(row).all()
+
+
+def test_a_name_is_read_as_an_import_reads_it() -> None:
+    [row] = encode_rows([{"age": " 31 ", "town": " Cork ", "flag": "true"}], MEDIA)
+    assert row.tolist() == [31, 1, 1]
+    media = TableInput(columns=[Column(name="flag", categories=["False", "True"])], input="x")
+    assert encode_rows([{"flag": True}, {"flag": False}], media).tolist() == [[1], [0]]
+
+
 def test_columns_of_equal_length_are_the_same_rows() -> None:
     table = {"town": ["Bath", None], "age": ["31", 2.5], "flag": ["true", "maybe"]}
     rows = [
@@ -48,6 +61,7 @@ def test_columns_of_equal_length_are_the_same_rows() -> None:
         ([31, 2, 1], "row 1 is no object with columns"),
         ({"age": 31, "town": "Bath"}, "row 1 lacks the column 'flag'"),
         ({**GOOD, "name": "Ann"}, "row 1 has a column 'name' that the model does not know"),
+        ({**GOOD, "age": "1_000"}, "row 1 has '1_000' in the column 'age'"),
         ({**GOOD, "age": "old"}, "row 1 has 'old' in the column 'age'"),
         ({**GOOD, "age": float("inf")}, "row 1 has inf in the column 'age'"),
         ({**GOOD, "age": 1e300}, r"row 1 has 1e\+300 in the column 'age'"),

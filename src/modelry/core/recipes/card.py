@@ -30,7 +30,7 @@ class Param:
     length: tuple[int, int] = (1, 8)
     #: Whether None (not given) is a value of its own.
     optional: bool = False
-    #: Kinds of data for which it means something (`text`, `table`); empty: all.
+    #: Kinds of data (`text`, `table`) or goals (`classification`) for which it means something; empty: all.
     only_for: tuple[str, ...] = ()
     #: Whether it decides what layers there are: a training that starts from another model's weights must have the same.
     is_structural: bool = False

@@ -70,7 +70,7 @@ TRAINING_PARAMS: tuple[Param, ...] = (
         default=0.0,
         minimum=0.0,
         maximum=0.9,
-        help="Share of all steps in which the learning rate rises from zero (one-cycle: 0.3 unless given).",
+        help="Share of all steps in which the learning rate rises from zero (one-cycle: 0.3 where this is 0).",
     ),
     Param(
         name="clip_norm",
@@ -125,6 +125,7 @@ CLASSIFICATION_PARAMS: tuple[Param, ...] = (
         default="none",
         choices=("none", "balanced"),
         help="Whether rare labels weigh more in the loss: 'balanced' gives each label the same weight in all.",
+        only_for=("classification",),
     ),
     Param(
         name="label_smoothing",
@@ -133,6 +134,7 @@ CLASSIFICATION_PARAMS: tuple[Param, ...] = (
         minimum=0.0,
         maximum=0.5,
         help="Share of the certainty that is spread over all labels, against overconfidence.",
+        only_for=("classification",),
     ),
 )
 

@@ -291,7 +291,7 @@ def _changed(tx: Transaction, old: Job, params: dict[str, Any]) -> dict[str, Any
     order = msgspec.convert(old.params, TrainParams)
     card = get_recipe(order.recipe)
     data = datasets.get_version_by_id(tx, old.inputs["data"])
-    check_scope(card, check_learnable(card, data).kind, params)
+    check_scope(card, check_learnable(card, data), params)
     complete = card.check({**order.params, **params})
     if "model" in old.inputs:
         for name in card.structure:
@@ -400,7 +400,7 @@ def _complete(
     card: RecipeCard, lesson: Lesson, given: dict[str, Any], preset: str | None
 ) -> dict[str, Any]:
     """All parameters, for this kind of data."""
-    check_scope(card, lesson.kind, given)
+    check_scope(card, lesson, given)
     return check_train_params(card.name, given, preset, lesson.kind)
 
 

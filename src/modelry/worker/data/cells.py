@@ -11,16 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelry.core.cells import MISSING_NAMES, MISSING_NUMBERS
 from modelry.worker.data.picturing import Array
 from modelry.worker.data.whole import Whole
 
-#: What stands for a missing number; pandas writes and reads most of these so.
-MISSING_NUMBERS = (
-    *("", "?", "NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "null", "NULL", "None"),
-    *("nan", "NaN", "-nan", "-NaN", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-)
-#: What stands for a missing category; other words may be names.
-MISSING_NAMES = ("", "?", "NA")
 _BLANKS = " \t"
 _SHOWN_LETTERS = 40
 

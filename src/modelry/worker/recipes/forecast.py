@@ -27,6 +27,7 @@ _EMBEDDING = 4
 class ForecastNetwork(Network):
     """Takes window × columns: the target, the other numbers, then the categories' numbers; NaN is a missing value."""
 
+    units = ("mean", "spread")
     output_name = "values"
     head = "ahead"
     mean: Tensor

@@ -17,6 +17,9 @@ from modelry.worker.recipes.network import Network, init_dense
 
 #: Numbers further from the mean than so many spreads count as this far.
 _FARTHEST = 10.0
+#: Share of the cells that are taken for missing while training, and as many for unknown: what these mean is learned
+#: also where the training split has none.
+_HIDDEN = 0.02
 #: Of the numbers of a category's vector at first.
 _SPREAD = 0.3
 
@@ -24,6 +27,7 @@ _SPREAD = 0.3
 class TableNetwork(Network):
     """Takes the numbers, then the categories' numbers; NaN is a missing value."""
 
+    units = ("target_mean", "target_spread")
     numbers: NumberColumns
     categories: CategoryColumns
     layers: nn.Sequential
@@ -85,6 +89,8 @@ class NumberColumns(nn.Module):
         self.register_buffer("edges", torch.zeros(columns, bins + 1))
 
     def forward(self, values: Tensor) -> Tensor:
+        if self.training:
+            values = values.masked_fill(torch.rand(values.shape) < _HIDDEN, torch.nan)
         is_missing = values.isnan()
         known = torch.where(is_missing, self.mean, values)
         scaled = ((known - self.mean) / self.spread).clamp(-_FARTHEST, _FARTHEST)
@@ -119,6 +125,10 @@ class CategoryColumns(nn.Module):
         found = []
         for index, (size, vectors) in enumerate(zip(self._sizes, self.vectors, strict=True)):
             column = values[:, index]
+            if self.training:
+                draw = torch.rand(column.shape)
+                column = column.masked_fill(draw < _HIDDEN, torch.nan)
+                column = column.masked_fill(draw > 1 - _HIDDEN, float(size - 1))
             number = torch.where(column.isnan(), float(size - 2), column)
             is_known = (number >= 0) & (number < size)
             number = torch.where(is_known, number, float(size - 1)).to(torch.int64)

@@ -28,6 +28,8 @@ class Network(nn.Sequential):
     output_name = "probabilities"
     #: The layer that answers, by its name: it depends on the labels, all before it on the rows alone.
     head = "classes"
+    #: Buffers that belong to the target's own units: a training that starts from other weights keeps those of its data.
+    units: tuple[str, ...] = ()
 
     def forward(self, rows: Tensor) -> Tensor:
         """batch × `input_shape` → batch × outputs (logits, or numbers in units of their spread)."""

@@ -41,6 +41,12 @@ def recurrent_layers(params: Mapping[str, Any], features: int) -> nn.RNNBase:
     return recurrent
 
 
+def lengths_of(is_there: Tensor) -> Tensor:
+    """batch × steps, true where there is something → where each row's last such step ends; 1 for a row of nothing."""
+    places = torch.arange(1, is_there.shape[1] + 1, device=is_there.device)
+    return (is_there * places).amax(dim=1).clamp(min=1)
+
+
 def pooled(recurrent: nn.RNNBase, rows: Tensor, lengths: Tensor | None, pooling: str) -> Tensor:
     """batch × steps × features → batch × width; steps at or beyond a row's length (None: none) leave no trace."""
     if lengths is None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from modelry.core.errors import InternalError, WrongDataKind
 from modelry.worker.recipes.network import Network, init_dense
-from modelry.worker.recipes.recurrence import pooled, recurrent_layers
-from modelry.worker.recipes.tokens import TokenVectors
+from modelry.worker.recipes.recurrence import lengths_of, pooled, recurrent_layers
+from modelry.worker.recipes.tokens import PADDING, TokenVectors
 
 #: Of a token's numbers at first: with 1 (torch's own) banking77 ends 2 points lower.
 _SPREAD = 0.3
@@ -63,11 +63,11 @@ class SequenceNetwork(RecurrentNetwork):
         self.register_buffer("spread", torch.ones(step))
 
     def forward(self, rows: Tensor) -> Tensor:
-        is_there = ~rows[:, :, 0].isnan()
-        # A row without a single step is one of zeros.
-        lengths = is_there.sum(dim=1).clamp(min=1)
+        is_missing = rows.isnan()
         scaled = (rows - self.mean) / self.spread
-        return self._classify(torch.where(is_there[..., None], scaled, 0.0), lengths)
+        # A missing number inside a row is the mean one; a row without a single step is one mean step.
+        known = torch.where(is_missing, 0.0, scaled)
+        return self._classify(known, lengths_of(~is_missing.all(dim=2)))
 
 
 class TextNetwork(RecurrentNetwork):
@@ -82,8 +82,7 @@ class TextNetwork(RecurrentNetwork):
         self.add_module("tokens", vectors)
 
     def forward(self, rows: Tensor) -> Tensor:
-        lengths = (rows != 0).sum(dim=1).clamp(min=1)
-        return self._classify(self.dropout(self.tokens(rows)), lengths)
+        return self._classify(self.dropout(self.tokens(rows)), lengths_of(rows != PADDING))
 
 
 def rnn(

@@ -46,8 +46,9 @@ class TransformerClassifier(Network):
 
     def forward(self, rows: Tensor) -> Tensor:
         is_padding = rows == PADDING
-        # A text without a token attends to its padding rather than to nothing.
-        is_padding = is_padding & (~is_padding).any(dim=1, keepdim=True)
+        # A text without a token attends to one step of padding rather than to nothing, whoever is beside it.
+        is_first = torch.arange(rows.shape[1], device=rows.device) == 0
+        is_padding = is_padding & ~(is_padding.all(dim=1, keepdim=True) & is_first)
         places = torch.arange(rows.shape[1], device=rows.device)
         values = self.dropout(self.tokens(rows) + self.positions(places))
         for layer in self.encoder:

@@ -100,9 +100,10 @@ class Tokens:
                 reason=f"it has {len(encodings)} texts or parts of texts",
                 expected=f"1 to {MOST_ROWS} of them",
             )
-        if not all(encoding.ids for encoding in encodings):
+        takes_empty = bool(self.media.options.get("takes_empty"))
+        if not takes_empty and not all(encoding.ids for encoding in encodings):
             raise InvalidInput(reason="a text has no tokens", expected="texts with a word at least")
-        longest = max(len(encoding.ids) for encoding in encodings)
+        longest = max(1, *(len(encoding.ids) for encoding in encodings))
         width = bucket(longest, self.media.max_length)
         roles = {
             "ids": ([encoding.ids for encoding in encodings], self.media.pad_id),

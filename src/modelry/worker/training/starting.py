@@ -24,7 +24,7 @@ def take_weights(
     weights = load_file(folder / WEIGHTS)
     is_same_task = manifest.labels == labels
     for name, own in network.state_dict().items():
-        if is_in_head(network, name) and not is_same_task:
+        if name in network.units or (is_in_head(network, name) and not is_same_task):
             continue
         found = weights.get(name)
         if found is None or found.shape != own.shape:

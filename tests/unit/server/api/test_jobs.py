@@ -222,4 +222,4 @@ def test_a_parameter_for_other_data_is_refused(web: Web, headers: dict[str, str]
     body = {**TRAINING, "recipe": "rnn", "params": {"vocabulary": 900}}
     error = web.refused("POST", "/jobs", json=body, headers=headers)
     assert error.code == "invalid_parameter"
-    assert "kind text" in error.message
+    assert "for text" in error.message

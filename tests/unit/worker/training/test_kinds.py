@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -237,6 +239,88 @@ def test_a_text_is_read_alike_in_training_and_in_serving(rooted: Attempts, tmp_p
     )
     said = [model.manifest.labels[best] for best in model.ask(rows["ids"]).argmax(axis=1)]
     assert said == ["red", "green", "blue"]
+
+
+@pytest.mark.parametrize("name", ["texts, recurrent", "texts, transformer"])
+def test_a_text_that_looks_like_padding_or_is_empty_is_answered_alike_alone_and_in_a_batch(
+    name: str, rooted: Attempts, tmp_path: Path
+) -> None:
+    model = train(CASES[name], rooted, tmp_path, epochs=2)
+    tokens = tokenizer_of(Package(model.manifest, model.folder))
+    texts = ["", "[PAD]", "[PAD] w1 Rot", "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 grün"]
+    encodings = [tokens.encode(text)[0] for text in texts]
+    assert 0 not in encodings[1].ids
+    assert len(encodings[2].ids) > 2
+    together = model.ask(tokens.rows(encodings)["ids"])
+    for encoding, answer in zip(encodings, together, strict=True):
+        [alone] = model.ask(tokens.rows([encoding])["ids"])
+        assert np.allclose(alone, answer, atol=1e-5)
+
+
+def test_a_missing_number_inside_a_sequence_shortens_nothing(
+    rooted: Attempts, tmp_path: Path
+) -> None:
+    model = train(CASES["sequences"], rooted, tmp_path)
+    nan = np.nan
+    rows = [[[-3, 0], [nan, nan], [-3, 0], [-3, 0]], [[-3, 0], [nan, 0], [-3, nan], [nan, nan]]]
+    answers = model.ask(np.array(rows, np.float32))
+    network = original(load_recipe_model(model.folder))
+    assert np.allclose(answers, network(np.array(rows, np.float32)), atol=1e-5)
+    assert np.isfinite(answers).all()
+    cut = np.array(rows[:1], np.float32)[:, :1]
+    assert not np.allclose(model.ask(cut)[0], answers[0], atol=1e-4)
+
+
+def test_a_start_for_another_unit_keeps_the_units_of_its_own_data(
+    rooted: Attempts, tmp_path: Path
+) -> None:
+    case = CASES["table to a number"]
+    first = train(case, rooted, tmp_path)
+
+    def thousandths(root: Path) -> MadeDataset:
+        def split(columns: dict[str, Any]) -> dict[str, Any]:
+            return {**columns, "price": np.asarray(columns["price"]) / 1000}
+
+        made = making.table(root, "regression")
+        train_rows, test_rows = (
+            pq.read_table(root / f"{name}.parquet").to_pydict() for name in ("train", "test")
+        )
+        return making.store_dataset(
+            root, made.manifest.features, "price", train=split(train_rows), test=split(test_rows)
+        )
+
+    other = dataclasses.replace(case, data=thousandths)
+    data = other.data(tmp_path)
+    wish = order(other, data, epochs=1)
+    wish["inputs"]["model"] = first.made.files
+    wish["names"]["model"] = {"name": "mine", "version": 1}
+    again = made_model(job.run(rooted.start(**wish)))
+    assert again is not None
+    assert again.manifest.metrics["r2"] >= 0.7
+
+
+def test_what_was_never_missing_in_training_is_known_when_it_is(
+    rooted: Attempts, tmp_path: Path
+) -> None:
+    def whole(root: Path) -> MadeDataset:
+        def split(rows: int, seed: int) -> dict[str, Any]:
+            random = np.random.default_rng(seed)
+            size, color = random.normal(0, 1, rows), random.choice(["red", "green"], rows)
+            label = (size + np.where(color == "red", 1.0, -1.0) > 0).astype(np.int64)
+            return {"size": size, "color": color.tolist(), "label": label}
+
+        label = making.Feature(kind="label", dtype="int64", labels=["no", "yes"])
+        features = {"size": making.NUMBER, "color": making.CATEGORY, "label": label}
+        return making.store_dataset(
+            root, features, "label", train=split(2000, 0), test=split(200, 1)
+        )
+
+    case = Case("mlp", whole, {"hidden": [32], "epochs": 20, "batch_size": 64}, "", "", 0)
+    model = train(case, rooted, tmp_path)
+    media = model.manifest.media
+    assert isinstance(media, TableInput)
+    nothing = encode_rows([{"size": None, "color": None}, {"size": None, "color": "blue"}], media)
+    assert np.abs(model.ask(nothing)[:, 1] - 0.5).max() < 0.25
 
 
 def test_padding_changes_no_answer(case: Case, rooted: Attempts, tmp_path: Path) -> None:

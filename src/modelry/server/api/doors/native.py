@@ -1,4 +1,4 @@
-"""Modelry's own predict call: numbers, images or an upload in; labels and scores out. Pure translation."""
+"""Modelry's own predict call: numbers, rows of tables, media or an upload in; labels and scores out. Pure translation."""
 
 from __future__ import annotations
 
@@ -251,7 +251,8 @@ def _decode_json(body: bytes, manifest: ModelManifest) -> tuple[bytes, int]:
     samples = [call["input"]] if "input" in call else call["inputs"]
     if not isinstance(samples, list) or not samples:
         raise InvalidRequest(reason="'inputs' must be a list of at least one input")
-    encoded = [isinstance(sample, dict) and "b64" in sample for sample in samples]
+    is_table = isinstance(manifest.media, TableInput)
+    encoded = [isinstance(sample, dict) and "b64" in sample and not is_table for sample in samples]
     if all(encoded):
         return _encode_media([_read_base64(sample) for sample in samples], manifest)
     if any(encoded):
@@ -283,18 +284,20 @@ def _read_base64(sample: dict[str, Any]) -> Media:
 
 def _to_tensors(samples: list[Any], manifest: ModelManifest) -> dict[str, Array]:
     specs, media = manifest.inputs, manifest.media
-    if isinstance(media, TableInput) and _is_named(samples[0], specs[0]):
+    if isinstance(media, TableInput) and _is_named(samples[0], media):
         return {media.input: encode_rows(samples, media)}
     if len(specs) == 1 and not isinstance(samples[0], dict):
         return {specs[0].name: to_tensor(samples, specs[0])}
     return {spec.name: to_tensor([_value(s, spec, specs) for s in samples], spec) for spec in specs}
 
 
-def _is_named(sample: Any, spec: TensorSpec) -> bool:
+def _is_named(sample: Any, media: TableInput) -> bool:
     """Whether it is a row with columns' names, or several of them, and not the tensor by its name."""
     if isinstance(sample, list) and sample:
         return isinstance(sample[0], dict)
-    return isinstance(sample, dict) and set(sample) != {spec.name}
+    if not isinstance(sample, dict):
+        return False
+    return set(sample) != {media.input} or not isinstance(sample[media.input], list)
 
 
 def _value(sample: Any, spec: TensorSpec, specs: list[TensorSpec]) -> Any:

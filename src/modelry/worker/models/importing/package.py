@@ -119,6 +119,16 @@ def _check_words(folder: Path, manifest: ModelManifest) -> None:
         steps = [] if media.steps is None else [media.steps]
         is_sound &= media.input in names and all(0 < step <= _MAX_SIDE for step in steps)
         is_sound &= manifest.inputs[0].shape[1:] == [*steps, len(media.columns)]
+        told = [column.name for column in media.columns]
+        is_sound &= len(set(told)) == len(told) and manifest.inputs[0].columns in (None, told)
+        sizes = [
+            len(column.categories) for column in media.columns if column.categories is not None
+        ]
+        known = manifest.recipe.sizes.get("categories") if manifest.recipe else sizes
+        # Numbers stand before categories, as the network takes them.
+        is_sound &= sizes == known and all(
+            column.categories is not None for column in media.columns[len(told) - len(sizes) :]
+        )
     if not is_sound:
         raise refuse(_MANIFEST, "what it says of its inputs cannot be", _AGAIN)
 

@@ -40,8 +40,9 @@ class SequenceProcessor:
     def settle(self, network: Network) -> None:
         samples = self.samples("train", network)
         assert isinstance(samples, RaggedSamples)
-        spread = samples.values.std(dim=0, correction=0)
-        network.get_buffer("mean").copy_(samples.values.mean(dim=0))
+        values = samples.values.double()
+        spread = values.std(dim=0, correction=0)
+        network.get_buffer("mean").copy_(values.mean(dim=0))
         # A number that never changes says nothing; it must not become infinite.
         network.get_buffer("spread").copy_(torch.where(spread > 0, spread, 1.0))
 

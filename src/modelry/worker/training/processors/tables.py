@@ -44,7 +44,7 @@ class TableProcessor:
         count = self.sizes["numbers"]
         numbers = rows.inputs[:, :count].numpy().astype(np.float64)
         for index in range(count):
-            known = numbers[:, index][~np.isnan(numbers[:, index])]
+            known = numbers[:, index][np.isfinite(numbers[:, index])]
             if not len(known):
                 continue
             # A column of one value says nothing; it must not become infinite.

@@ -66,6 +66,8 @@ class TextProcessor:
             max_length=self._longest,
             inputs={"ids": network.input_name},
             pad_id=PADDING,
+            # The networks know what a text without a token is, and were measured on such ones, too.
+            options={"takes_empty": True},
         )
 
     def write(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,10 @@ def train_tokenizer(texts: Sequence[str], kind: str, vocabulary: int) -> Any:
     make = {"words": _words, "pieces": _pieces, "characters": _characters}[kind]
     tokenizer, trainer = make(vocabulary)
     tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    return tokenizer
+    described = json.loads(tokenizer.to_str())
+    # They stay in the vocabulary; who writes "[PAD]" in a text means these letters.
+    described["added_tokens"] = []
+    return Tokenizer.from_str(json.dumps(described))
 
 
 def load_tokenizer(file: Path) -> Any:

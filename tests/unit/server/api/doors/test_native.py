@@ -7,6 +7,7 @@ import io
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +19,7 @@ from modelry.core.errors import (
     ModelryError,
     UnsupportedMedia,
 )
-from modelry.core.manifests import ModelManifest, TensorSpec
+from modelry.core.manifests import Column, ModelManifest, TableInput, TensorSpec
 from modelry.core.tensors import Payload, decode_payload, encode_payload
 from modelry.server.api.doors import native
 from tests.unit.server.api.doors.looks import manifest
@@ -155,3 +156,27 @@ def test_an_output_without_labels_is_given_as_it_is() -> None:
 def test_scores_that_are_no_numbers_are_no_answer(number: float) -> None:
     with pytest.raises(InvalidInput, match="finite"):
         encode([[0.2, 0.5, 0.3], [number, 0, 0]])
+
+
+def table(*names: str) -> ModelManifest:
+    """A model of rows with these columns, whose tensor is called `x`."""
+    return msgspec.structs.replace(
+        manifest(),
+        inputs=[TensorSpec(name="x", dtype="float32", shape=[None, len(names)])],
+        media=TableInput(columns=[Column(name=name) for name in names], input="x"),
+    )
+
+
+@pytest.mark.parametrize("name", ["age", "x", "b64", "inputs"])
+def test_a_row_may_have_a_column_of_any_name(name: str) -> None:
+    of = table(name)
+    for value, expected in ((1.5, 1.5), ("2", 2.0), (None, np.nan)):
+        found = decode({"inputs": [{name: value}]}, of=of).tensors["x"]
+        assert np.array_equal(found, [[expected]], equal_nan=True)
+    assert decode({"inputs": [[3.0]]}, of=of).tensors["x"].tolist() == [[3]]
+    assert decode({"input": {"x": [4.0]}}, of=of).tensors["x"].tolist() == [[4]]
+
+
+def test_a_row_with_other_columns_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="row 0 lacks the column 'town'"):
+        decode({"input": {"age": 3}}, of=table("age", "town"))
