@@ -1,4 +1,4 @@
-"""Modelry's own predict call: numbers, rows of tables, media or an upload in; labels and scores out. Pure translation."""
+"""Modelry's own predict call: numbers, rows of tables, media or an upload in; labels and scores out. A pure door."""
 
 from __future__ import annotations
 
